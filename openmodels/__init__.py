@@ -1,0 +1,15 @@
+"""Open-weight language models on your own machine: the package behind the course.
+
+Importing it is cheap. `load` and `device` bring in torch, so they arrive on first use.
+"""
+
+__version__ = "1.0.0"
+__all__ = ["device", "load"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        from openmodels import switch
+
+        return getattr(switch, name)
+    raise AttributeError(f"module 'openmodels' has no attribute {name!r}")
