@@ -81,7 +81,8 @@ CHEATS = {
 MOVED = [cell("more", RIGHT["ex-1"]), cell("check-1", "'edited'"), cell("check-1", "'twice'")]
 MARK = f"orphan of {os.getpid()}"
 ORPHAN = f"""import os, subprocess, sys
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "{MARK}"])
+command = [sys.executable, "-c", "import time; time.sleep(600)", "{MARK}"]
+subprocess.Popen(command, start_new_session=True)
 os._exit(1)"""
 STUBBORN = """import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Self
 
 import psutil
@@ -185,7 +186,9 @@ class Kernel:
             kernel_name="python3", connection_file=str(top / "connection.json")
         )
         try:
-            self.manager.start_kernel(cwd=str(home), env=self._environment(home))
+            self.manager.start_kernel(
+                cwd=str(home), env=self._environment(home), stdout=DEVNULL, stderr=DEVNULL
+            )
             self.client = self.manager.blocking_client()
             self.client.start_channels()
             self.client.wait_for_ready(timeout=KERNEL_START)
