@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import platform
 import queue
@@ -26,12 +27,15 @@ GB = 10**9
 DISK_NEEDED = 2.5 * GB  # .venv with PyTorch's CPU build and the test extras, and pip's downloads
 CUDA_DISK_NEEDED = 10 * GB  # the same with the CUDA build pip takes on Linux by default
 SECONDS_BETWEEN_LINES = 20  # of progress, where the output is not a terminal
-QUIET_JUPYTERLAB = [  # nothing that would ask another host: news, updates, extension lists
+QUIET_JUPYTERLAB = [  # its server asks no other host: for news, updates, a list of extensions
     "--ip=127.0.0.1",
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
 ]
+QUIET_SETTINGS = {  # and its page does not ask the learner whether it may
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 HELP = """\
 python start.py                    set up, check this machine, open JupyterLab
 python start.py --no-browser       the same, but only print the address
@@ -370,6 +374,9 @@ def prepare(root: Path, parts: list[str]) -> None:
         pip_install(root, "1/2 PyTorch", [torch[0], "setuptools"])
     target = ".[test]" if "test" in todo else "."
     pip_install(root, "2/2 course and tools", ["--no-build-isolation", "-e", target])
+    settings = venv / "share/jupyter/lab/settings/overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(QUIET_SETTINGS), encoding="utf-8")
     for part in todo:
         stamp(root, part).write_text(fingerprint(root), encoding="utf-8")
     print(f"Ready: {venv} takes {folder_size(venv) / GB:.1f} GB.")
@@ -410,7 +417,9 @@ def open_course(root: Path, arguments: list[str]) -> int:
     prepare(root, ["base"])
     if run(root, ["openmodels.doctor"]):
         print("The check of this machine found a problem (above). JupyterLab starts anyway.")
-    command = ["jupyterlab", FIRST_PAGE, *QUIET_JUPYTERLAB]
+    # Named as the address, not as the file to open: that would make chapters/ the whole tree.
+    page = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{FIRST_PAGE}"]
+    command = ["jupyterlab", *page, *QUIET_JUPYTERLAB]
     if options.no_browser:
         command.append("--no-browser")
     if options.port is not None:

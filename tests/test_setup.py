@@ -172,7 +172,12 @@ def test_start_needs_the_standard_library_only():
 
 
 def test_the_package_is_installed_from_this_folder():
-    source = json.loads(metadata.distribution("openmodels").read_text("direct_url.json"))
+    # The build leaves a second description, without this file, in the course folder.
+    texts = [
+        package.read_text("direct_url.json")
+        for package in metadata.distributions(name="openmodels")
+    ]
+    [source] = [json.loads(text) for text in texts if text]
     assert source["dir_info"]["editable"]
     assert Path(url2pathname(urlsplit(source["url"]).path)).resolve() == ROOT
 
@@ -374,6 +379,21 @@ def test_one_installation_serves_both_commands(course, pip_calls):
     assert pip_calls == []
 
 
+def test_installing_silences_jupyterlabs_question_about_news(course, pip_calls):
+    """The settings exist in the pinned JupyterLab, and the answer is one it offers."""
+    from jupyterlab.commands import get_app_dir
+
+    start.prepare(course, ["base"])
+    written = course / ".venv/share/jupyter/lab/settings/overrides.json"
+    [(plugin, settings)] = json.loads(written.read_text(encoding="utf-8")).items()
+    folder, name = plugin.split(":")
+    schema = Path(get_app_dir(), "schemas", *folder.split("/"), f"{name}.json")
+    properties = json.loads(schema.read_text(encoding="utf-8"))["properties"]
+    assert settings.keys() <= properties.keys()
+    offered = [choice["const"] for choice in properties["fetchNews"]["oneOf"]]
+    assert settings["fetchNews"] in offered and settings["fetchNews"] == "false"
+
+
 def test_nothing_is_started_when_nothing_changed(course):
     for part in ("base", "test"):
         start.stamp(course, part).write_text(start.fingerprint(course))
@@ -519,18 +539,20 @@ def test_start_runs_the_doctor_then_jupyterlab(started, capsys):
     assert start.main(arguments) == 5
     parts, doctor, jupyterlab = started
     assert (parts, doctor) == (["base"], ["openmodels.doctor"])
-    assert jupyterlab[:2] == ["jupyterlab", start.FIRST_PAGE]
+    assert jupyterlab[0] == "jupyterlab"
     assert jupyterlab[-3:] == ["--no-browser", "--port=8890", "--allow-root"]
     assert "found a problem" in capsys.readouterr().out
 
 
-def test_jupyterlab_asks_no_other_host(started):
-    """The flags exist in the pinned JupyterLab, and the page is told to fetch no news."""
+def test_jupyterlab_opens_the_first_page_and_asks_no_other_host(started):
+    """The flags exist in the pinned JupyterLab and mean what start.py wants of them."""
     from jupyterlab.labapp import LabApp
 
     start.main([])
     app = LabApp()
-    app.parse_command_line(started[-1][2:])
+    app.parse_command_line(started[-1][1:])
+    assert app.default_url == f"/lab/tree/{start.FIRST_PAGE}"
+    assert f"--ServerApp.root_dir={start.ROOT}" in started[-1]
     assert app.news_url is None
     assert app.check_for_updates_class.__name__ == "NeverCheckForUpdate"
     assert app.extension_manager == "readonly"
