@@ -1,0 +1,147 @@
+"""From Port Lark's conversations to packed rows of token ids with a weight per token."""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from openmodels.harbour import Harbour, Instance
+
+ASSISTANT = "<|im_start|>assistant\n"
+END = "<|im_end|>"
+
+
+@dataclass
+class Document:
+    """Token ids and, for each, the weight of predicting it (0: not a target)."""
+
+    ids: list[int]
+    weights: list[float]
+
+
+def render(tokenizer, instance: Instance, messages: int | None = None, ask: bool = False) -> str:
+    """The chat text of an instance's first `messages` messages; ask=True opens the answer."""
+    return tokenizer.apply_chat_template(
+        list(instance.messages[:messages]),
+        tools=list(instance.tools) if instance.tools else None,
+        tokenize=False,
+        add_generation_prompt=ask,
+    )
+
+
+def encode(tokenizer, instance: Instance, context_weight: float) -> Document:
+    """Answers weigh 1, everything else `context_weight`: reading teaches copying too."""
+    ids, weights = [], []
+    for number, part in enumerate(render(tokenizer, instance).split(ASSISTANT)):
+        answer, end, rest = part.partition(END) if number else ("", "", part)
+        head = ASSISTANT if number else ""
+        for text, weight in ((head, 0.0), (answer + end, 1.0), (rest, context_weight)):
+            piece = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+            ids += piece
+            weights += [weight] * len(piece)
+    return Document(ids, weights)
+
+
+def recall(rng: random.Random, vocabulary: int, length: int) -> Document:
+    """Random tokens in which pieces come back: nothing to know, only copying to learn.
+
+    Segments return either as they were, or one at a time after their first token. Each
+    repeated token past the first of its segment is a target.
+    """
+    segments = []
+    total = 0
+    while total < length // 2:
+        size = rng.choice((2, 2, 3, 3, 4, 6, 10))
+        segments.append([rng.randrange(20, vocabulary) for _ in range(size)])
+        total += size
+    ids = [token for segment in segments for token in segment]
+    weights = [0.0] * len(ids)
+    while len(ids) < length:
+        segment = rng.choice(segments)
+        ids += segment
+        weights += [0.0] + [1.0] * (len(segment) - 1)
+    return Document(ids[:length], weights[:length])
+
+
+@dataclass
+class Batch:
+    """Packed rows. ids, positions: (rows, length); targets, weights: (rows, length), targets
+    already shifted, -100 where there is nothing to predict."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+def pack(documents: list[Document], rows: int, length: int) -> Batch:
+    """Fill rows with documents in turn; takes used documents out of the list.
+
+    Positions restart at 0 with each document: transformers reads that as a boundary and lets no
+    token attend across it.
+    """
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    positions = torch.arange(length).repeat(rows, 1)
+    targets = torch.full((rows, length), -100)
+    weights = torch.zeros(rows, length)
+    for row in range(rows):
+        start = 0
+        while True:
+            fits = (n for n, d in enumerate(documents) if start + len(d.ids) <= length)
+            index = next(fits, None)
+            if index is None:
+                break
+            document = documents.pop(index)
+            stop = start + len(document.ids)
+            ids[row, start:stop] = torch.tensor(document.ids)
+            positions[row, start:stop] = torch.arange(stop - start)
+            targets[row, start : stop - 1] = torch.tensor(document.ids[1:])
+            weights[row, start : stop - 1] = torch.tensor(document.weights[1:])
+            start = stop
+        positions[row, start:] = torch.arange(length - start)
+    targets[weights == 0] = -100
+    return Batch(ids, positions, targets, weights)
+
+
+class Stream:
+    """Endless batches of packed training text.
+
+    Short and long conversations are packed apart, into rows of `lengths[0]` and `lengths[1]`
+    tokens: attention's cost grows with the row. Longer conversations are dropped and counted.
+    """
+
+    def __init__(self, tokenizer, recipe, seed: int, batch_tokens: int):
+        self.tokenizer, self.recipe, self.batch_tokens = tokenizer, recipe, batch_tokens
+        self.harbour = Harbour(seed, "train")
+        self.rng = random.Random(seed)
+        self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
+        self.documents = self.dropped = 0
+
+    def next(self, seen_tokens: int) -> Batch:
+        """One batch, given how many tokens the whole run has read so far."""
+        recipe = self.recipe
+        while True:
+            for length, pool in self.pools.items():
+                if sum(len(d.ids) for d in pool) > 1.25 * self.batch_tokens:
+                    return pack(pool, self.batch_tokens // length, length)
+            self.documents += 1
+            share = max(recipe.recall_floor, 1 - seen_tokens / recipe.recall_tokens)
+            if self.rng.random() < share:
+                length = self.rng.randint(32, recipe.lengths[0])
+                document = recall(self.rng, len(self.tokenizer), length)
+            else:
+                self.harbour.invented = recipe.invented * min(1, seen_tokens / 4e6)
+                lesson = self.harbour.lesson(recipe.mix)
+                document = encode(self.tokenizer, lesson, recipe.context_weight)
+            size = next((n for n in recipe.lengths if len(document.ids) <= n), None)
+            if size is None:
+                self.dropped += 1
+            else:
+                self.pools[size].append(document)
+
+
+def as_json(instance: Instance) -> str:
+    """The instance as one line, for showing and comparing."""
+    return json.dumps([instance.task, instance.messages, instance.tools], ensure_ascii=False)

@@ -1,0 +1,77 @@
+"""The miniatures' tokenizer: byte-level BPE in Qwen2's form, trained on Port Lark.
+
+Digits are single tokens, so a number is copied digit by digit. Every given name of the closed list
+is one token: names of several sub-words were the fields a small model could not copy.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Qwen2Tokenizer
+
+from openmodels.harbour import TASKS, Harbour
+from openmodels.harbour.world import NAMES
+
+VOCABULARY = 1536
+# Qwen2.5's control tokens, in its order; <think> as in Qwen3, where reasoning is a mode.
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+           "<tools>", "</tools>", "<think>", "</think>")  # fmt: skip
+# Qwen2's own split: contractions, words with a leading space, single digits, punctuation, space.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def corpus(seed: int, each: int) -> Iterator[str]:
+    """The words of `each` training instances per task, without the template around them."""
+    source = Harbour(seed, "train", invented=0.3)
+    for _ in range(each):
+        # Chinese three times over: a character needs two merges before it is one token.
+        for task in TASKS + 3 * ("words", "sentences"):
+            if task == "intent_phrasing":
+                continue  # held out as a whole
+            instance = getattr(source, task)()
+            for message in instance.messages:
+                yield message.get("content", "")
+                for call in message.get("tool_calls", ()):
+                    yield str(call["function"]).replace("'", '"')
+            yield from (str(tool).replace("'", '"') for tool in instance.tools or ())
+
+
+def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
+    """Train the tokenizer: 256 bytes, merges, then names and markers; VOCABULARY entries."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    added = len(SPECIAL) + len(MARKERS) + len(NAMES)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - added,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    names = re.compile(r"\b(" + "|".join(NAMES) + r")\b")  # never merged: they are tokens already
+    frame = re.sub(r"{[%{#].*?[%}#]}", "", TEMPLATE, flags=re.S)
+    texts = (names.sub("", text) for text in corpus(seed, each))
+    literal = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', TEMPLATE)).replace("\\n", "\n")
+    bpe.train_from_iterator([*texts, *[literal.replace('\\"', '"')] * 500, frame], trainer)
+    bpe.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    bpe.add_tokens([AddedToken(token, normalized=False) for token in MARKERS])
+    bpe.add_tokens([AddedToken(name, normalized=False, single_word=True) for name in NAMES])
+    tokenizer = Qwen2Tokenizer(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=1024,
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer

@@ -1,0 +1,383 @@
+"""Train a miniature: `python -m openmodels.minis.train mini-qwen [--minutes N]`.
+
+One loop for any causal language model of transformers. On a CPU it runs one process per core with
+one thread each and adds up their gradients: on two cores that was faster than two threads in one
+process, and it suffers less when the machine is busy.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from openmodels.harbour import Instance, instances
+from openmodels.minis import configs, data, tokenizer
+from openmodels.minis import path as home_of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run reads and how it steps. Lengths and counts are in tokens."""
+
+    mix: dict[str, float] = field(
+        default_factory=lambda: {
+            "text_qa": 5, "tool": 5, "order": 1.5, "intent": 0.8, "sums": 2.5, "fact": 0.8,
+            "words": 1.5, "sentences": 0.7,
+        }
+    )  # fmt: skip
+    tokens: float = 16e6
+    batch_tokens: int = 6144
+    lengths: tuple[int, int] = (256, 512)
+    context_weight: float = 0.2  # weight of predicting what the user says
+    recall_tokens: float = 0.8e6  # random-token recall gives way to Port Lark over these
+    recall_floor: float = 0.04
+    invented: float = 0.2  # share of names made from syllables, reached at 4 M tokens
+    matrix_rate: float = 0.02  # Muon, for the weight matrices of the blocks
+    other_rate: float = 3e-3  # AdamW, for embeddings, norms and biases
+    warmup: int = 50  # steps
+    decay: float = 0.5  # last part of the run over which the rate falls to zero
+    weight_decay: float = 0.05
+    seed: int = 1
+
+
+RECIPES = {"mini-qwen": Recipe()}
+WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
+
+
+class Muon:
+    """Momentum, orthogonalised per matrix (Jordan et al. 2024), in float32.
+
+    torch.optim.Muon works in bfloat16, which is 8 times slower on a CPU that has no bfloat16
+    instructions. Matrices of one shape are orthogonalised together; each worker takes its share.
+    """
+
+    def __init__(self, weights: list[torch.Tensor], rank: int, world: int, decay: float):
+        shapes: dict[tuple, list[torch.Tensor]] = {}
+        for weight in weights:
+            shapes.setdefault(tuple(weight.shape), []).append(weight)
+        self.groups = list(shapes.values())
+        self.momentum = {w: torch.zeros_like(w) for w in weights}
+        self.rank, self.world, self.decay = rank, world, decay
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        updates = []
+        for group in self.groups:
+            for weight in group:
+                self.momentum[weight].lerp_(weight.grad, 0.05)
+            mine = group[self.rank :: self.world]
+            update = torch.zeros(len(group), *group[0].shape, device=group[0].device)
+            if mine:
+                steps = [w.grad.lerp(self.momentum[w], 0.95) for w in mine]
+                update[self.rank :: self.world] = orthogonalise(torch.stack(steps))
+            updates.append(update)
+        if self.world > 1:
+            flat = torch.cat([u.view(-1) for u in updates])
+            dist.all_reduce(flat)
+            sizes = [u.numel() for u in updates]
+            updates = [f.view_as(u) for f, u in zip(flat.split(sizes), updates, strict=True)]
+        for group, update in zip(self.groups, updates, strict=True):
+            scale = max(1, update.shape[1] / update.shape[2]) ** 0.5
+            for weight, step in zip(group, update, strict=True):
+                weight.mul_(1 - rate * self.decay).add_(step, alpha=-rate * scale)
+
+
+def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Nearest (semi-)orthogonal matrices by a quintic Newton-Schulz iteration.
+
+    matrices: (batch, rows, columns), same shape back; singular values end up within about 0.3 of 1.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def precision(device: str) -> torch.dtype:
+    """bfloat16 where it is the faster one here, measured on one matrix product; else float32."""
+    if device != "cpu":
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+    def seconds(dtype: torch.dtype) -> float:
+        x, w = torch.randn(2048, 256, dtype=dtype), torch.randn(256, 768, dtype=dtype)
+        x @ w
+        start = time.perf_counter()
+        for _ in range(5):
+            x @ w
+        return time.perf_counter() - start
+
+    return torch.bfloat16 if seconds(torch.bfloat16) < seconds(torch.float32) else torch.float32
+
+
+def cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights but not the buffers: rotary frequencies rounded to bfloat16 would make
+    the reloaded model differ from the trained one."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.to(dtype)
+    for name, buffer in buffers.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, buffer)
+
+
+class Run:
+    """One worker's part of a training run: model, optimisers, data and counters."""
+
+    def __init__(self, name: str, rank: int, world: int, device: str, home: Path,
+                 dtype: torch.dtype):  # fmt: skip
+        self.name, self.rank, self.world, self.device = name, rank, world, device
+        self.recipe = RECIPES[name]
+        torch.manual_seed(self.recipe.seed)
+        self.tokenizer = tokenizer.build()
+        config = configs.config(name)
+        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        self.model.to(device).train()
+        self.model.config.use_cache = False
+        cast(self.model, dtype)
+        self.weights = dict(self.model.named_parameters())
+        # float32 masters; where training is in float32 they are the weights themselves
+        self.masters = {
+            n: w if dtype == torch.float32 else w.detach().float().requires_grad_()
+            for n, w in self.weights.items()
+        }
+        matrices = [n for n, w in self.weights.items() if w.ndim == 2 and "embed" not in n]
+        self.muon = Muon([self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay)
+        others = [w for n, w in self.masters.items() if n not in matrices]
+        self.adamw = torch.optim.AdamW(
+            [{"params": [w for w in others if w.ndim > 1], "weight_decay": 0.01},
+             {"params": [w for w in others if w.ndim <= 1], "weight_decay": 0.0}],
+            betas=(0.9, 0.98),
+        )  # fmt: skip
+        self.tokens = self.steps = 0
+        self.seconds = 0.0
+        self.checkpoint = home / "checkpoint"
+
+    def loss(self, batch: data.Batch) -> torch.Tensor:
+        hidden = self.model.model(
+            input_ids=batch.ids.to(self.device),
+            position_ids=batch.positions.to(self.device),
+            use_cache=False,
+        ).last_hidden_state
+        chosen = batch.targets.view(-1) != -100
+        logits = self.model.lm_head(hidden.flatten(0, 1)[chosen.to(self.device)]).float()
+        weights = batch.weights.view(-1)[chosen].to(self.device)
+        losses = torch.nn.functional.cross_entropy(
+            logits, batch.targets.view(-1)[chosen].to(self.device), reduction="none"
+        )
+        return (losses * weights).sum() / weights.sum()
+
+    def step(self, batch: data.Batch, rate: float) -> float:
+        loss = self.loss(batch)
+        loss.backward()
+        flat = torch.cat([w.grad.float().view(-1) for w in self.weights.values()])
+        if self.world > 1:
+            dist.all_reduce(flat)
+            flat /= self.world
+        flat *= (1 / (flat.norm() + 1e-6)).clamp(max=1)
+        sizes = [w.numel() for w in self.weights.values()]
+        for (name, weight), grad in zip(self.weights.items(), flat.split(sizes), strict=True):
+            self.masters[name].grad = grad.view_as(weight)
+        for group in self.adamw.param_groups:
+            group["lr"] = rate * self.recipe.other_rate
+        self.adamw.step()
+        self.muon.step(rate * self.recipe.matrix_rate)
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                if weight is not self.masters[name]:
+                    weight.copy_(self.masters[name])
+                weight.grad = None
+        self.steps += 1
+        self.tokens += batch.ids.numel() * self.world
+        return loss.item()
+
+    # ------------------------------------------------------------------ watching
+    @torch.no_grad()
+    def watch(self, each: int = 64) -> dict[str, float]:
+        """Share of held-out answers the model gives greedily, per task and per field of an order.
+
+        Teacher-forced, so it costs one pass: an answer counts when each of its tokens is the
+        likeliest one after the right beginning, which is what greedy generation would write.
+        """
+        self.model.eval()
+        hits: dict[str, float] = {}
+        for task in WATCHED:
+            hits[task] = 0
+            for instance in list(instances(task, each))[self.rank :: self.world]:
+                right, text = self.predict(instance)
+                hits[task] += all(right)
+                if task != "order":
+                    continue
+                for name, value in json.loads(instance.answer["content"]).items():
+                    start = text.index(json.dumps(value), text.index(f'"{name}": '))
+                    span = right[start : start + len(json.dumps(value))]
+                    hits[f"order.{name}"] = hits.get(f"order.{name}", 0) + all(span)
+        values = torch.tensor(list(hits.values()))
+        if self.world > 1:
+            dist.all_reduce(values)
+        self.model.train()
+        return {k: round(v.item() / each, 3) for k, v in zip(hits, values, strict=True)}
+
+    def predict(self, instance: Instance) -> tuple[list[bool], str]:
+        """The answer's text and, for each of its characters, whether its token was predicted."""
+        document = data.encode(self.tokenizer, instance, 0.0)
+        ids = torch.tensor([document.ids], device=self.device)
+        guess = self.model(input_ids=ids).logits[0, :-1].argmax(-1).tolist()
+        right, text = [], ""
+        for token, guessed, weight in zip(
+            document.ids[1:], guess, document.weights[1:], strict=True
+        ):
+            if weight:
+                piece = self.tokenizer.decode([token])
+                text += piece
+                right += [token == guessed] * len(piece)
+        return right, text
+
+    # ------------------------------------------------------------------ keeping
+    def save(self) -> None:
+        """Write what resuming needs: masters, both optimisers' state and the counters."""
+        if self.rank:
+            return
+        tensors = {f"weight/{n}": w.detach() for n, w in self.masters.items()}
+        for name, weight in self.masters.items():
+            if weight in self.muon.momentum:
+                tensors[f"momentum/{name}"] = self.muon.momentum[weight]
+            for key, value in self.adamw.state.get(weight, {}).items():
+                tensors[f"{key}/{name}"] = value
+        self.checkpoint.mkdir(parents=True, exist_ok=True)
+        counters = {"tokens": str(self.tokens), "steps": str(self.steps),
+                    "seconds": str(self.seconds)}  # fmt: skip
+        new = self.checkpoint / "new.safetensors"
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, new, counters)
+        new.replace(self.checkpoint / "state.safetensors")
+
+    def resume(self) -> bool:
+        """Continue from the checkpoint where there is one."""
+        file = self.checkpoint / "state.safetensors"
+        if not file.exists():
+            return False
+        tensors = load_file(file, device=self.device)
+        with safe_open(file, "pt") as opened:
+            counters = opened.metadata()
+        self.tokens, self.steps = int(counters["tokens"]), int(counters["steps"])
+        self.seconds = float(counters["seconds"])
+        with torch.no_grad():
+            for name, weight in self.masters.items():
+                weight.copy_(tensors[f"weight/{name}"])
+                self.weights[name].copy_(weight)
+                if weight in self.muon.momentum:
+                    self.muon.momentum[weight].copy_(tensors[f"momentum/{name}"])
+                else:
+                    keys = ("step", "exp_avg", "exp_avg_sq")
+                    self.adamw.state[weight] = {k: tensors[f"{k}/{name}"] for k in keys}
+        return True
+
+
+def rate_at(progress: float, step: int, recipe: Recipe) -> float:
+    """Learning rate as a share of its peak: linear warm-up, flat, linear to zero."""
+    return min(1, (step + 1) / recipe.warmup) * min(1, max(0.0, (1 - progress) / recipe.decay))
+
+
+def train(rank: int, world: int, name: str, home: Path, minutes: float | None, device: str,
+          resume: bool, watch_minutes: float, dtype: torch.dtype) -> None:  # fmt: skip
+    """One worker's whole run; worker 0 prints, logs and saves."""
+    logging.set_verbosity_error()
+    if world > 1:
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+    if device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+    run = Run(name, rank, world, device, home, dtype)
+    recipe = run.recipe
+    resumed = resume and run.resume()
+    seed = random.Random(f"{recipe.seed}/{rank}/{run.tokens}").randrange(2**31)
+    stream = data.Stream(run.tokenizer, recipe, seed, recipe.batch_tokens // world)
+    say = print if rank == 0 else lambda *_, **__: None
+    count = sum(w.numel() for w in run.weights.values())
+    say(f"{name}: {count:,} parameters, {world} worker(s) on {device}, {dtype}, "
+        f"{'resumed' if resumed else 'new'} at {run.tokens / 1e6:.1f} M tokens", flush=True)  # fmt: skip
+    before, start, watched, shown, smooth = run.seconds, time.time(), time.time(), 0.0, None
+    while True:
+        run.seconds = before + time.time() - start
+        progress = run.tokens / recipe.tokens
+        if minutes:
+            progress = max(progress, run.seconds / 60 / minutes)
+        clock = torch.tensor([progress, float(time.time() - watched > 60 * watch_minutes)])
+        if world > 1:
+            dist.broadcast(clock, 0)  # worker 0's clock decides for all
+        progress, due = clock.tolist()
+        if due or progress >= 1:
+            scores = run.watch()
+            record = {"tokens": run.tokens, "seconds": round(run.seconds), "steps": run.steps,
+                      "loss": round(smooth or 0, 4), **scores}  # fmt: skip
+            say("\n" + json.dumps(record), flush=True)
+            if rank == 0:
+                with (home / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(record) + "\n")
+            run.save()
+            watched = time.time()
+        if progress >= 1:
+            break
+        loss = run.step(stream.next(run.tokens), rate_at(progress, run.steps, recipe))
+        smooth = loss if smooth is None else 0.97 * smooth + 0.03 * loss
+        if time.time() - shown > (1 if sys.stdout.isatty() else 30):
+            shown = time.time()
+            speed = run.tokens / max(run.seconds, 1)
+            left = run.seconds * (1 / max(progress, 1e-9) - 1)
+            say(f"\r{run.tokens / 1e6:6.2f} M tokens  loss {smooth:.3f}  {speed:,.0f} tokens/s  "
+                f"{left / 60:.0f} min left", end="" if sys.stdout.isatty() else "\n",
+                flush=True)  # fmt: skip
+    if rank == 0:
+        publish(run, home)
+        say(f"written to {home}; {stream.dropped} of {stream.documents} conversations too long")
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def publish(run: Run, home: Path) -> None:
+    """Write the weights (bfloat16) and tokenizer in the layout `from_pretrained` reads."""
+    run.model.config.use_cache = True
+    run.model.eval()
+    cast(run.model, torch.bfloat16)
+    run.model.save_pretrained(home)
+    run.tokenizer.save_pretrained(home)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument(
+        "--minutes", type=float, help="stop after this time; the rate falls with it"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the weights (default: build/NAME)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core, 1 on a GPU)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--new", action="store_true", help="ignore the checkpoint in the folder")
+    parser.add_argument("--watch", type=float, default=5, help="minutes between held-out checks")
+    options = parser.parse_args()
+    home = options.out or home_of(options.name).parents[1] / "build" / options.name
+    home.mkdir(parents=True, exist_ok=True)
+    world = options.workers or (os.cpu_count() or 1 if options.device == "cpu" else 1)
+    arguments = (world, options.name, home, options.minutes, options.device, not options.new,
+                 options.watch, precision(options.device))  # fmt: skip
+    if world == 1:
+        return train(0, *arguments)
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29531")
+    mp.spawn(train, arguments, nprocs=world)
+
+
+if __name__ == "__main__":
+    main()
