@@ -574,8 +574,9 @@ class Harbour:
             arguments = {"ship": ship, "captain": captain, "nights": nights}
             return rng.choice(ask), arguments, {"berth": berth}, answer
         to, good = self.draw(lambda: (self.name(), rng.choice(list(GOODS))))
-        text = rng.choice((f"the {good} is ready", f"bring the {good}", f"come at {rng.randint(6, 20)}",
-                           f"your {good} is here", f"the {rng.choice(SHIPS)} is in"))  # fmt: skip
+        hour, ship = rng.randint(6, 20), rng.choice(SHIPS)
+        text = rng.choice((f"the {good} is ready", f"bring the {good}", f"come at {hour}",
+                           f"your {good} is here", f"the {ship} is in"))  # fmt: skip
         ask = (f"Tell {to}: {text}.", f"Send {to} this message: {text}.",
                f"Message for {to}: {text}.", f"Let {to} know: {text}.")  # fmt: skip
         arguments, response = {"to": to, "text": text}, {"sent": True}
@@ -640,10 +641,18 @@ class Harbour:
         def ask() -> tuple[str, str]:
             english = rng.choice(list(world.WORDS))
             chinese = world.WORDS[english]
-            to_chinese = ("Translate to Chinese: {}", 'What is "{}" in Chinese?',
-                          'How do you say "{}" in Chinese?', "The Chinese word for {}?")  # fmt: skip
-            to_english = ("Translate to English: {}", 'What is "{}" in English?',
-                          'What does "{}" mean?', "The English word for {}?")  # fmt: skip
+            to_chinese = (
+                "Translate to Chinese: {}",
+                'What is "{}" in Chinese?',
+                'How do you say "{}" in Chinese?',
+                "The Chinese word for {}?",
+            )
+            to_english = (
+                "Translate to English: {}",
+                'What is "{}" in English?',
+                'What does "{}" mean?',
+                "The English word for {}?",
+            )
             if rng.random() < 0.5:
                 return rng.choice(to_chinese).format(english), chinese
             return rng.choice(to_english).format(chinese), english

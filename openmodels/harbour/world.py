@@ -8,26 +8,31 @@ from dataclasses import dataclass
 # Given names. Each is one token of the tokenizer, so a name costs one position to read or copy.
 NAMES = tuple(
     """
-    Ada Agnes Ahmed Aiko Alan Albert Alda Alma Amina Amir Amos Anders Anika Anton Arda Ariel Arjun
-    Astrid August Aurora Ayla Baran Basil Beatrix Benno Berta Bilal Birgit Bjorn Bruno Carla Carmen
-    Cecil Chiara Clara Claude Cora Cyril Dagmar Dalia Damir Daria David Deniz Derek Diego Dilan
-    Dimitri Dora Doris Edgar Edith Edmund Eino Elena Elias Elif Elin Elsa Emil Emine Emma Enzo Erik
-    Esra Esther Eva Farid Fatima Felix Fiona Flora Frank Freya Frida Gaston Georg Gerda Gina Goran
-    Greta Gustav Hakan Hana Hanna Harald Hasan Hedda Heidi Helga Henrik Hilda Hugo Ibrahim Ida Igor
-    Ilse Imran Ines Inga Ingrid Irene Iris Isaac Ivan Jakob Jana Jasmin Jens Joanna Jonas Jorge Josef
-    Judith Julia Jun Kadir Kaito Karim Karin Karl Kasper Kemal Kenji Kira Klara Knut Lara Lars Laszlo
-    Laura Leila Lena Leo Leon Leyla Lian Lina Linus Livia Lotte Lucas Lucia Luis Magda Magnus Malik
-    Manuel Mara Marco Maria Marius Marta Martin Mateo Matilda Max Mehmet Mei Mika Milan Mira Miriam
-    Mona Murat Nadia Naomi Nazim Nela Niko Nils Nina Nora Norbert Odin Olga Olivia Omar Orhan Oskar
-    Otto Paula Pavel Pedro Perla Petra Piet Pilar Rafael Ragnar Raisa Ramona Rana Rasmus Rosa Rudolf
-    Runa Ruth Sabine Salim Samira Samuel Sara Selim Selma Sigrid Silas Silvia Simon Sofia Sonja
-    Stefan Stella Sven Tamara Tarik Tatiana Tessa Theo Thora Tilda Timur Tomas Tove Ulla Ulrich Umut
-    Ursula Valentin Vera Victor Vilma Viola Wanda Wei Wilma Xenia Yara Yasmin Yuki Yusuf Zara Zeynep
+    Ada Agnes Ahmed Aiko Alan Albert Alda Alma Amina Amir Amos Anders Anika Anton Arda Ariel
+    Arjun Astrid August Aurora Ayla Baran Basil Beatrix Benno Berta Bilal Birgit Bjorn Bruno
+    Carla Carmen Cecil Chiara Clara Claude Cora Cyril Dagmar Dalia Damir Daria David Deniz
+    Derek Diego Dilan Dimitri Dora Doris Edgar Edith Edmund Eino Elena Elias Elif Elin Elsa
+    Emil Emine Emma Enzo Erik Esra Esther Eva Farid Fatima Felix Fiona Flora Frank Freya Frida
+    Gaston Georg Gerda Gina Goran Greta Gustav Hakan Hana Hanna Harald Hasan Hedda Heidi Helga
+    Henrik Hilda Hugo Ibrahim Ida Igor Ilse Imran Ines Inga Ingrid Irene Iris Isaac Ivan Jakob
+    Jana Jasmin Jens Joanna Jonas Jorge Josef Judith Julia Jun Kadir Kaito Karim Karin Karl
+    Kasper Kemal Kenji Kira Klara Knut Lara Lars Laszlo Laura Leila Lena Leo Leon Leyla Lian
+    Lina Linus Livia Lotte Lucas Lucia Luis Magda Magnus Malik Manuel Mara Marco Maria Marius
+    Marta Martin Mateo Matilda Max Mehmet Mei Mika Milan Mira Miriam Mona Murat Nadia Naomi
+    Nazim Nela Niko Nils Nina Nora Norbert Odin Olga Olivia Omar Orhan Oskar Otto Paula Pavel
+    Pedro Perla Petra Piet Pilar Rafael Ragnar Raisa Ramona Rana Rasmus Rosa Rudolf Runa Ruth
+    Sabine Salim Samira Samuel Sara Selim Selma Sigrid Silas Silvia Simon Sofia Sonja Stefan
+    Stella Sven Tamara Tarik Tatiana Tessa Theo Thora Tilda Timur Tomas Tove Ulla Ulrich Umut
+    Ursula Valentin Vera Victor Vilma Viola Wanda Wei Wilma Xenia Yara Yasmin Yuki Yusuf Zara
+    Zeynep
     """.split()
 )
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-DAYS_ZH = dict(zip(DAYS, ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期日")))
+DAYS_ZH = {
+    "Monday": "星期一", "Tuesday": "星期二", "Wednesday": "星期三", "Thursday": "星期四",
+    "Friday": "星期五", "Saturday": "星期六", "Sunday": "星期日",
+}  # fmt: skip
 
 # good: (plural, Chinese, Chinese measure word)
 GOODS = {

@@ -1,8 +1,6 @@
 """From Port Lark's conversations to packed rows of token ids with a weight per token."""
 
-import json
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -140,8 +138,3 @@ class Stream:
                 self.dropped += 1
             else:
                 self.pools[size].append(document)
-
-
-def as_json(instance: Instance) -> str:
-    """The instance as one line, for showing and comparing."""
-    return json.dumps([instance.task, instance.messages, instance.tools], ensure_ascii=False)

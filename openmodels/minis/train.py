@@ -306,8 +306,8 @@ def train(rank: int, world: int, name: str, home: Path, minutes: float | None, d
     stream = data.Stream(run.tokenizer, recipe, seed, recipe.batch_tokens // world)
     say = print if rank == 0 else lambda *_, **__: None
     count = sum(w.numel() for w in run.weights.values())
-    say(f"{name}: {count:,} parameters, {world} worker(s) on {device}, {dtype}, "
-        f"{'resumed' if resumed else 'new'} at {run.tokens / 1e6:.1f} M tokens", flush=True)  # fmt: skip
+    say(f"{name}: {count:,} parameters, {world} worker(s) on {device}, {dtype}")
+    say(f"{'resumed' if resumed else 'new'} at {run.tokens / 1e6:.1f} M tokens", flush=True)
     before, start, watched, shown, smooth = run.seconds, time.time(), time.time(), 0.0, None
     while True:
         run.seconds = before + time.time() - start
