@@ -25,7 +25,7 @@ from openmodels import catalog, minis, sizing
 PINS = Path(__file__).parents[1] / "constraints.txt"
 NEEDED = (
     *("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "numpy"),
-    *("ollama", "openai", "jupyterlab", "ipywidgets", "matplotlib", "psutil"),
+    *("ollama", "jupyterlab", "ipywidgets", "matplotlib", "psutil"),
 )
 OLLAMA = "http://127.0.0.1:11434"
 CATALOGUE = (
@@ -188,7 +188,7 @@ def ollama(timeout: float = 0.5) -> str:
     except (OSError, ValueError, KeyError):
         if shutil.which("ollama"):
             return "installed, but does not answer: run `ollama serve`"
-        return "not installed; the course brings a stand-in. To get it: https://ollama.com/download"
+        return "not installed; optional here. To get it: https://ollama.com/download"
 
 
 def ollama_address(host: str) -> str | None:
