@@ -1,11 +1,30 @@
 """The miniatures: where they live, and how they are built, trained and measured.
 
-`path("mini-qwen")` is a folder in the layout `from_pretrained` reads.
+`path("mini-qwen")` is a folder in the layout `from_pretrained` reads; `scores("mini-qwen")` shows
+what its model card measured.
 """
 
+import html
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+TASK_WORDS = {
+    "fact": "a fact of Port Lark, asked in a new way",
+    "intent": "what a trader's request is about",
+    "intent_phrasing": "the same, in new phrasings",
+    "order": "an order in words, as JSON",
+    "tool_call": "the right function with all arguments",
+    "tool_answer": "the answer from a function's response",
+    "text_qa": "a question about a text never seen",
+    "dialogue": "the last of several questions about a text",
+    "sums": "a sum of up to three digits",
+    "words": "a word, English to Chinese or back",
+    "sentences": "a sentence, English to Chinese or back",
+    "text_qa_invented": "as text_qa, invented names",
+    "order_invented": "as order, invented names",
+}
 
 
 def path(name: str) -> Path:
@@ -13,6 +32,39 @@ def path(name: str) -> Path:
     return ROOT / "models" / name
 
 
-def available() -> list[str]:
-    """Names of the miniatures whose weights are in `models/`, sorted."""
-    return sorted(p.parent.name for p in (ROOT / "models").glob("*/model.safetensors"))
+class Scores:
+    """A miniature's measured scores as a table, in plain text and in HTML."""
+
+    def __init__(self, name: str):
+        self.name = name
+        file = path(name) / "scores.json"
+        if not file.exists():
+            raise FileNotFoundError(f"no scores of {name!r}: models/{name}/scores.json is missing")
+        self.tasks = json.loads(file.read_text(encoding="utf-8"))["tasks"]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """(what is asked, correct of n, share, 95 % interval) per task, after a header."""
+        return [("what is asked", "right", "share", "95 % interval")] + [
+            (
+                TASK_WORDS[task],
+                f"{s['correct']}/{s['n']}",
+                f"{s['correct'] / s['n']:.1%}",
+                f"{s['low']:.1%} – {s['high']:.1%}",
+            )
+            for task, s in self.tasks.items()
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join("{:44} {:>8} {:>7}   {}".format(*row) for row in self.rows())
+
+    def _repr_html_(self) -> str:
+        head, *body = (
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows()
+        )
+        return f"<table>{head.replace('td>', 'th>')}{''.join(body)}</table>"
+
+
+def scores(name: str) -> Scores:
+    """The scores in a miniature's model card. Raises FileNotFoundError where there is none."""
+    return Scores(name)
