@@ -1,0 +1,119 @@
+"""How scores are counted, and that the shipped weights still reach those in their card."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from openmodels import minis
+from openmodels.harbour import Harbour, instances
+from openmodels.minis import card, evaluate
+
+NAMES = ["mini-qwen"]
+
+
+def test_wilson_interval_against_known_values():
+    # Newcombe (1998), table I: 81/263 and 0/20
+    assert (evaluate.score(81, 263).low, evaluate.score(81, 263).high) == (0.2553, 0.3662)
+    assert (evaluate.score(0, 20).low, evaluate.score(0, 20).high) == (0.0, 0.1611)
+    assert evaluate.score(20, 20).high == 1.0
+
+
+@pytest.mark.parametrize(
+    "text, call",
+    [
+        ('<tool_call>\n{"name": "tide", "arguments": {"day": "Monday"}}\n</tool_call>',
+         {"name": "tide", "arguments": {"day": "Monday"}}),
+        ("<tool_call>\n{not json}\n</tool_call>", None),
+        ("<tool_call>\n[1, 2]\n</tool_call>", None),
+        ('<tool_call>\n{"name": "tide"}\n</tool_call>', None),
+        ("On Monday high water is at 3.", None),
+    ],
+)  # fmt: skip
+def test_parse_tool_call(text, call):
+    assert evaluate.parse_tool_call(text) == call
+
+
+def test_a_right_answer_counts_and_a_near_one_does_not():
+    order = next(instances("order", 1))
+    right = order.answer["content"]
+    assert evaluate.is_right(order, right)
+    assert not evaluate.is_right(order, right.replace('"quantity": ', '"quantity": 1'))
+    total = next(instances("sums", 1))
+    answer = total.answer["content"].splitlines()[-1]
+    assert evaluate.is_right(total, f"<think>\nanything\n</think>\n\n{answer}")
+    assert not evaluate.is_right(total, answer + "0")
+
+
+def test_a_tool_call_needs_name_and_all_arguments():
+    instance = evaluate.draw("tool_call", 1, seed=3)[0]
+    call = instance.answer["tool_calls"][0]["function"]
+    written = "<tool_call>\n{}\n</tool_call>"
+    assert evaluate.is_right(instance, written.format(json.dumps(call)))
+    first = next(iter(call["arguments"]))
+    changed = call | {"arguments": call["arguments"] | {first: "?"}}
+    assert not evaluate.is_right(instance, written.format(json.dumps(changed)))
+    assert not evaluate.is_right(instance, written.format(json.dumps(call | {"name": "?"})))
+
+
+def test_the_invented_rows_hold_no_listed_name():
+    from openmodels.harbour.world import NAMES as listed
+
+    orders = evaluate.draw("order_invented", 200, seed=0)
+    names = {json.loads(i.answer["content"])["name"] for i in orders}
+    assert len(names - set(listed)) > 100
+    assert len(names & set(listed)) < 5
+
+
+def test_typed_inputs_are_sixty_and_not_from_the_generator():
+    drawn = evaluate.typed_by_hand(card.TYPED)
+    assert Counter(i.task for i in drawn) == {
+        "text_qa": 16, "intent": 12, "order": 8, "tool": 8, "fact": 6, "sums": 5, "words": 5,
+    }  # fmt: skip
+    source = Harbour(5, "train")
+    for task in Counter(i.task for i in drawn):
+        generated = {getattr(source, task)().messages[-2]["content"] for _ in range(2000)}
+        typed = {i.messages[-2]["content"] for i in drawn if i.task == task}
+        assert not typed & generated
+
+
+def test_a_typed_tool_call_is_scored_as_a_call():
+    drawn = [i for i in evaluate.typed_by_hand(card.TYPED) if i.task == "tool"]
+    assert all(i.tools and i.answer["tool_calls"] for i in drawn)
+    assert not evaluate.is_right(replace(drawn[0]), "I do not know.")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_reach_their_card(name):
+    """100 instances per task, another seed than the card's: the two intervals must overlap."""
+    command = [sys.executable, "-m", "openmodels.minis.evaluate", name, "--json"]
+    options = ["--instances", "100", "--seed", "7"]
+    done = subprocess.run(command + options, capture_output=True, text=True, check=True)
+    again = json.loads(done.stdout)
+    stored = json.loads((minis.path(name) / "scores.json").read_text(encoding="utf-8"))["tasks"]
+    assert again.keys() == stored.keys()
+    for task, score in again.items():
+        assert score.keys() == {"correct", "n", "low", "high"}
+        assert score["n"] == 100
+        overlap = score["high"] >= stored[task]["low"] and score["low"] <= stored[task]["high"]
+        assert overlap, f"{task}: {score} now, {stored[task]} in the card"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_is_written_from_its_numbers(name, tmp_path, monkeypatch):
+    home = minis.path(name)
+    monkeypatch.setattr(card, "home_of", lambda _: tmp_path)
+    card.write(name, json.loads((home / "scores.json").read_text(encoding="utf-8")))
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (home / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_an_unknown_name_is_refused():
+    command = [sys.executable, "-m", "openmodels.minis.evaluate", "mini-qwn"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no model.safetensors in mini-qwn" in done.stderr
