@@ -24,6 +24,7 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+SHIPPED = Path(__file__).parents[1] / "data" / "tokenizer"
 TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
 
 
@@ -43,8 +44,17 @@ def corpus(seed: int, each: int) -> Iterator[str]:
             yield from (str(tool).replace("'", '"') for tool in instance.tools or ())
 
 
+def load() -> Qwen2Tokenizer:
+    """The tokenizer every miniature is trained with, as it was built once."""
+    return Qwen2Tokenizer.from_pretrained(SHIPPED)
+
+
 def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
-    """Train the tokenizer: 256 bytes, merges, then names and markers; VOCABULARY entries."""
+    """Train a tokenizer: 256 bytes, merges, then names and markers; VOCABULARY entries.
+
+    Merges of equal count are taken in an order that changes from process to process, so two
+    builds number their tokens differently. Train with `load()`.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -53,9 +63,10 @@ def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
         ]
     )
     bpe.decoder = decoders.ByteLevel()
-    added = len(SPECIAL) + len(MARKERS) + len(NAMES)
+    added = len(MARKERS) + len(NAMES)
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - added,
+        special_tokens=[AddedToken(token, special=True) for token in SPECIAL],  # ids 0, 1, 2
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -64,7 +75,6 @@ def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
     texts = (names.sub("", text) for text in corpus(seed, each))
     literal = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', TEMPLATE)).replace("\\n", "\n")
     bpe.train_from_iterator([*texts, *[literal.replace('\\"', '"')] * 500, frame], trainer)
-    bpe.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     bpe.add_tokens([AddedToken(token, normalized=False) for token in MARKERS])
     bpe.add_tokens([AddedToken(name, normalized=False, single_word=True) for name in NAMES])
     tokenizer = Qwen2Tokenizer(

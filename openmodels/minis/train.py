@@ -33,15 +33,15 @@ class Recipe:
 
     mix: dict[str, float] = field(
         default_factory=lambda: {
-            "text_qa": 5, "tool": 5, "order": 1.5, "intent": 0.8, "sums": 2.5, "fact": 0.8,
-            "words": 1.5, "sentences": 0.7,
+            "text_qa": 5, "tool": 3, "order": 2, "intent": 1.2, "sums": 3, "fact": 1.5,
+            "words": 2, "sentences": 0.8,
         }
     )  # fmt: skip
     tokens: float = 16e6
-    batch_tokens: int = 6144
+    batch_tokens: int = 5120
     lengths: tuple[int, int] = (256, 512)
     context_weight: float = 0.2  # weight of predicting what the user says
-    recall_tokens: float = 0.8e6  # random-token recall gives way to Port Lark over these
+    recall_tokens: float = 0.7e6  # random-token recall gives way to Port Lark over these
     recall_floor: float = 0.04
     invented: float = 0.2  # share of names made from syllables, reached at 4 M tokens
     matrix_rate: float = 0.02  # Muon, for the weight matrices of the blocks
@@ -142,7 +142,7 @@ class Run:
         self.name, self.rank, self.world, self.device = name, rank, world, device
         self.recipe = RECIPES[name]
         torch.manual_seed(self.recipe.seed)
-        self.tokenizer = tokenizer.build()
+        self.tokenizer = tokenizer.load()
         config = configs.config(name)
         self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
         self.model.to(device).train()
