@@ -254,6 +254,8 @@ TEXT_FACTS = {
     },
 }
 
+NAMED = ("owner", "seller", "captain", "bought")  # attributes that state a drawn combination
+
 # Requests by intent. The last `HELD_OUT_PHRASINGS` of each list are never trained on.
 HELD_OUT_PHRASINGS = 4
 REQUESTS = {
@@ -467,7 +469,11 @@ class Harbour:
     def text_questions(self, questions: int, records: int | None = None) -> Instance:
         """A text of 1–5 records and `questions` questions about it; one in seven has no answer."""
         rng = self.rng
-        text, stated, absent = self.notice(records or rng.randint(1, 5))
+        while True:
+            text, stated, absent = self.notice(records or rng.randint(1, 5))
+            # a held-out text must say what is held out: a name with its shop, good, ship or goods
+            if not self.test or any(attribute in NAMED for _, attribute in stated):
+                break
         rng.shuffle(stated)
         turns: list[Message] = []
         for number in range(questions):
@@ -560,6 +566,8 @@ class Harbour:
             day, high, low = self.draw(lambda: (rng.choice(world.DAYS), *rng.sample(range(24), 2)))
             ask = (f"When is high water on {day}?", f"What is the tide on {day}?",
                    f"Tell me the tides of {day}.", f"When is low tide on {day}?")  # fmt: skip
+            if self.test:  # a day alone leaves too little to hold out, so the phrasings are
+                ask = (f"At what hour is high tide on {day}?", f"When is low water on {day}?")
             answer = f"On {day} high water is at {high} and low water at {low}."
             return rng.choice(ask), {"day": day}, {"high": high, "low": low}, answer
         if function == "book_berth":
@@ -574,9 +582,9 @@ class Harbour:
             arguments = {"ship": ship, "captain": captain, "nights": nights}
             return rng.choice(ask), arguments, {"berth": berth}, answer
         to, good = self.draw(lambda: (self.name(), rng.choice(list(GOODS))))
-        hour, ship = rng.randint(6, 20), rng.choice(SHIPS)
-        text = rng.choice((f"the {good} is ready", f"bring the {good}", f"come at {hour}",
-                           f"your {good} is here", f"the {ship} is in"))  # fmt: skip
+        about = (f"the {good} is ready", f"bring the {good}", f"your {good} is here")
+        other = (f"come at {rng.randint(6, 20)}", f"the {rng.choice(SHIPS)} is in")
+        text = rng.choice(about if self.test else about + other)  # tests name the held-out good
         ask = (f"Tell {to}: {text}.", f"Send {to} this message: {text}.",
                f"Message for {to}: {text}.", f"Let {to} know: {text}.")  # fmt: skip
         arguments, response = {"to": to, "text": text}, {"sent": True}
