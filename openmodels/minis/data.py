@@ -125,7 +125,8 @@ class Stream:
                 if sum(len(d.ids) for d in pool) > 1.25 * self.batch_tokens:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
-            share = max(recipe.recall_floor, 1 - seen_tokens / recipe.recall_tokens)
+            falling = recipe.recall_share * (1 - seen_tokens / recipe.recall_tokens)
+            share = max(recipe.recall_floor, falling)
             if self.rng.random() < share:
                 length = self.rng.randint(32, recipe.lengths[0])
                 document = recall(self.rng, len(self.tokenizer), length)
