@@ -143,7 +143,8 @@ def _number_type(where: torch.device) -> tuple[torch.dtype, str]:
 
 
 def _described(where: torch.device, dtype: torch.dtype, why: str) -> Device:
-    threads = f", {torch.get_num_threads()} threads" if where.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if where.type == "cpu" else ""
     return Device(where, dtype, f"{where}{threads}, {_short(dtype)}: {why}")
 
 

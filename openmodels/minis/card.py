@@ -72,8 +72,11 @@ and small: at 5 to 16 inputs per task one answer moves a row by 6 to 20 points.
 per core, {dtype}. `python -m openmodels.minis.train {name}` repeats the recipe: {recipe}
 
 The data are conversations from `openmodels.harbour` (train split, seeded), several questions to a
-text, and in the first million tokens mostly random tokens that come back, from which copying is
-learned. Weights are stored in bfloat16.
+text, and a share of random tokens that come back, on which only copying can be learned. The weights
+do not start at random throughout: two layers start with an induction head written by hand
+(`start_copying` in `openmodels/minis/train.py`), and everything is trained from there. Without it, a
+run of 2.1 M tokens copied no name into an order (0 of 64); with it, one of 0.8 M tokens copied 55 of
+64. Weights are stored in bfloat16.
 
 ![Held-out accuracy against tokens read: sorting requests and words come first, reading from a \
 text last.](curve.svg)
