@@ -1,4 +1,4 @@
-"""The warm-up of `chapters/00_start_here.ipynb`: one small exercise that shows what a check says."""
+"""The warm-up of `chapters/00_start_here.ipynb`: an exercise that shows what a check says."""
 
 from openmodels.check import Wrong, exercise, expect_equal
 
