@@ -1,0 +1,1 @@
+"""The exercises of the labs: one module per lab, named `lab` and its number."""

@@ -1,0 +1,632 @@
+"""Lab 2, local deployment: a sampler, the bytes of a KV cache, a batch that answers as one by one.
+
+The checks run the miniature on the CPU in float32 and hold for any weights it may have.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from transformers import (
+    DynamicCache,
+    MistralConfig,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from openmodels import catalog, sizing, switch
+from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_type
+from openmodels.harbour import instances
+
+
+@cache
+def _miniature() -> switch.Loaded:
+    """mini-qwen on the CPU, loaded without a word.
+
+    It stops and pads as full-size Qwen2.5 chat models do: the padding token is one of two stop
+    tokens, so that `generate` cannot guess the attention mask.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        model, tokenizer = switch.load("mini-qwen")
+    stops = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    model.generation_config.eos_token_id = stops
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return switch.Loaded(model.to("cpu"), tokenizer)
+
+
+# --- 2.1 The sampler ------------------------------------------------------------------------------
+
+CHANCES = torch.tensor([0.08, 0.42, 0.05, 0.27, 0.18])  # at temperature 1, in no order
+DRAWS = 2000
+TOLERANCE = 0.055  # five standard deviations of a share in 2,000 draws
+
+
+def _tempered(temperature: float) -> torch.Tensor:
+    return (CHANCES.log() / temperature).softmax(-1)
+
+
+def _only(chances: torch.Tensor, *tokens: int) -> torch.Tensor:
+    """The chances of some tokens, renormalised; 0 for the others."""
+    kept = torch.zeros_like(chances)
+    kept[list(tokens)] = chances[list(tokens)]
+    return kept / kept.sum()
+
+
+def _shares(sample: Callable, temperature: float, top_p: float, draws: int) -> torch.Tensor:
+    """How often each token came out, as a share of the draws."""
+    generator = torch.Generator().manual_seed(21)
+    counts = torch.zeros(len(CHANCES))
+    for _ in range(draws):
+        token = sample(CHANCES.log(), temperature, top_p, generator)
+        expect_type(token, int, "what `sample` returned", "`.item()` turns a tensor into a number.")
+        if not 0 <= token < len(CHANCES):
+            raise NotYet(f"`sample` returned token {token}; the ids go from 0 to 4.")
+        counts[token] += 1
+    return counts / draws
+
+
+def _expect_shares(
+    sample: Callable,
+    temperature: float,
+    top_p: float,
+    expected: torch.Tensor,
+    mistakes: list[tuple[torch.Tensor, str]],
+    otherwise: str = "",
+    draws: int = DRAWS,
+) -> None:
+    """Raise NotYet unless tokens come as often as expected; `mistakes` explains known shares.
+
+    A share of nan in a mistake fits anything.
+    """
+    seen = _shares(sample, temperature, top_p, draws)
+    if (seen - expected).abs().max() < TOLERANCE:
+        return
+    worst = int((seen - expected).abs().argmax())
+    for shares, why in mistakes:
+        if (seen - shares).abs().nan_to_num(0).max() < TOLERANCE:
+            otherwise = why
+            break
+    raise NotYet(
+        f"tokens 0 to 4 have the probabilities 0.08, 0.42, 0.05, 0.27 and 0.18; at temperature "
+        f"{temperature} and top_p {top_p}, token {worst} came in {seen[worst]:.0%} of {draws:,} "
+        f"draws, expected {expected[worst]:.0%}. {otherwise}".strip()
+    )
+
+
+def _sorted(logits: torch.Tensor, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    return (logits / temperature).softmax(-1).sort(descending=True)
+
+
+def _draw(chances: torch.Tensor, ids: torch.Tensor, generator: torch.Generator | None) -> int:
+    return ids[torch.multinomial(chances, 1, generator=generator)].item()
+
+
+def _top_p_first(logits, temperature, top_p, generator):
+    if temperature == 0:
+        return logits.argmax().item()
+    chances, ids = _sorted(logits)
+    kept = chances.cumsum(-1) - chances < top_p
+    return _draw((logits[ids[kept]] / temperature).softmax(-1), ids, generator)
+
+
+def _without_the_crossing_token(logits, temperature, top_p, generator):
+    if temperature == 0:
+        return logits.argmax().item()
+    chances, ids = _sorted(logits, temperature)
+    return _draw(chances * (chances.cumsum(-1) <= top_p + 1e-6), ids, generator)
+
+
+def _one_token_more(logits, temperature, top_p, generator):
+    if temperature == 0:
+        return logits.argmax().item()
+    chances, ids = _sorted(logits, temperature)
+    size = int((chances.cumsum(-1) < top_p).sum()) + 2
+    return _draw(chances[:size], ids, generator)
+
+
+def _not_renormalised(logits, temperature, top_p, generator):
+    if temperature == 0:
+        return logits.argmax().item()
+    chances, ids = _sorted(logits, temperature)
+    chances = chances * (chances.cumsum(-1) - chances < top_p)
+    place = torch.searchsorted(chances.cumsum(-1), torch.rand(1, generator=generator))
+    return ids[place.clamp(max=len(ids) - 1)].item()
+
+
+def _divides_by_zero(logits, temperature, top_p, generator):
+    chances, ids = _sorted(logits, temperature)
+    return _draw(chances * (chances.cumsum(-1) - chances < top_p), ids, generator)
+
+
+def _multiplies(logits, temperature, top_p, generator):
+    chances, ids = _sorted(logits * temperature)
+    return _draw(chances * (chances.cumsum(-1) - chances < top_p), ids, generator)
+
+
+def _unsorted(logits, temperature, top_p, generator):
+    if temperature == 0:
+        return logits.argmax().item()
+    chances = (logits / temperature).softmax(-1)
+    kept = chances * (chances.cumsum(-1) - chances < top_p)
+    return torch.multinomial(kept, 1, generator=generator).item()
+
+
+def _place_instead_of_token(logits, temperature, top_p, generator):
+    chances, _ = _sorted(logits, temperature)
+    return _draw(chances, torch.arange(len(chances)), generator)
+
+
+def _own_dice(logits, temperature, top_p, generator):
+    chances, ids = _sorted(logits, temperature)
+    return _draw(chances, ids, None)
+
+
+def _in_place(logits, temperature, top_p, generator):
+    if temperature == 0:
+        return logits.argmax().item()
+    logits /= temperature
+    return _divides_by_zero(logits, 1, top_p, generator)
+
+
+def _a_tensor(logits, temperature, top_p, generator):
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)
+
+
+@exercise(
+    "2.1",
+    title="Draw the next token",
+    hints=[
+        "Four steps, in this order: the case of temperature 0; the temperature; the nucleus; the "
+        "draw. Only the temperature works on logits.",
+        "Sort the probabilities from high to low and keep the ids that `sort` returns with them. A "
+        "token is in the nucleus if the tokens *before* it sum to less than top_p.",
+        "`torch.multinomial` takes weights that need not sum to 1, and the generator. It returns a "
+        "place in what you gave it, not a token.",
+    ],
+    wrong=[
+        Wrong("top-p before temperature", _top_p_first, r"top_p 0\.65.* after the temperature"),
+        Wrong("crossing token cut", _without_the_crossing_token, "that crosses top_p belongs"),
+        Wrong("one token too many", _one_token_more, "ends with the token that crosses"),
+        Wrong("not renormalised", _not_renormalised, "divide by their sum"),
+        Wrong("division by zero", _divides_by_zero, "temperature 0 .*makes every logit infinite"),
+        Wrong("multiplied by temperature", _multiplies, "divided by the temperature"),
+        Wrong("unsorted", _unsorted, "summed in the order of the vocabulary"),
+        Wrong("place in the sorted list", _place_instead_of_token, "places in the sorted list"),
+        Wrong("generator unused", _own_dice, "the same seed drew"),
+        Wrong("logits changed in place", _in_place, "changed the logits it was given"),
+        Wrong("a tensor", _a_tensor, "Tensor of shape .*expected int"),
+        Wrong("always greedy", lambda logits, *_: logits.argmax().item(), "likeliest token"),
+    ],
+)
+def check_sample(sample) -> str:
+    warm = _tempered(2)
+    greedy = (_only(CHANCES, 1), "That is always the likeliest token.")
+    in_order = CHANCES.sort(descending=True).values
+    places = "Those are the places in the sorted list; which token stands at each place?"
+    _expect_shares(sample, 1, 1, CHANCES, [greedy, (in_order, places)])
+    first, again = (
+        [sample(CHANCES.log(), 1, 1, dice) for _ in range(20)]
+        for dice in (torch.Generator().manual_seed(seed) for seed in (5, 5))
+    )
+    if first != again:
+        raise NotYet(
+            f"the same seed drew {first[:6]} and then {again[:6]}. Does the draw use `generator`?"
+        )
+    divided = "Logits are divided by the temperature: a high one makes them more alike."
+    _expect_shares(
+        sample, 2, 1, warm, [(_tempered(0.5), divided), (CHANCES, "The temperature had no effect.")]
+    )
+    crossing = "The token that crosses top_p belongs to the nucleus: without it the sum is too low."
+    too_many = "The nucleus ends with the token that crosses top_p; yours has one more."
+    unsorted = "Are the probabilities summed in the order of the vocabulary? Sort them first."
+    unchanged = "top_p had no effect. Does the sum begin with the likeliest token?"
+    scale = "Draws fall outside the nucleus: its probabilities sum to 0.69, so divide by their sum."
+    loose = CHANCES.where(_only(CHANCES, 1, 3) > 0, torch.nan)
+    _expect_shares(
+        sample,
+        1,
+        0.65,
+        _only(CHANCES, 1, 3),
+        [
+            (_only(CHANCES, 1), crossing),
+            (_only(CHANCES, 1, 3, 4), too_many),
+            (_only(CHANCES, 0, 1, 2, 3), unsorted),
+            (_only(CHANCES, 0, 1, 2), unsorted),
+            (CHANCES, unchanged),
+            (loose, scale),
+        ],
+        "The nucleus there is tokens 1 and 3.",
+    )
+    smallest = "The likeliest token is always in the nucleus."
+    _expect_shares(sample, 1, 0.1, _only(CHANCES, 1), [], smallest, draws=100)
+    too_early = (
+        "The nucleus is found after the temperature has changed the probabilities: there it is "
+        "tokens 1, 3 and 4."
+    )
+    _expect_shares(sample, 2, 0.65, _only(warm, 1, 3, 4), [(_only(warm, 1, 3), too_early)])
+    _expect_greedy_at_zero(sample)
+    given = CHANCES.log()
+    sample(given, 2, 0.65, torch.Generator().manual_seed(3))
+    expect_close(
+        given, CHANCES.log(), "after the call, the logit",
+        "`sample` changed the logits it was given; compute new ones.",
+    )  # fmt: skip
+    return _in_the_library_s_nucleus(sample)
+
+
+def _expect_greedy_at_zero(sample: Callable) -> None:
+    try:
+        _expect_shares(
+            sample, 0, 0.65, _only(CHANCES, 1), [], "Temperature 0 is greedy.", draws=100
+        )
+    except (RuntimeError, ZeroDivisionError, IndexError, ValueError) as error:
+        raise NotYet(
+            f"at temperature 0 your code stopped with {type(error).__name__}: {error}. Dividing by "
+            "0 makes every logit infinite: return the likeliest token before you divide."
+        ) from error
+
+
+def _in_the_library_s_nucleus(sample: Callable) -> str:
+    """Draw from mini-qwen's own logits and compare with transformers' warpers."""
+    model, tokenizer = _miniature()
+    text = "<|im_start|>system\nYou are the clerk of Port Lark.<|im_end|>\n<|im_start|>user\n"
+    with torch.no_grad():
+        logits = model(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+    # A hair more than 0.9: a token that stands on the edge may fall on either side.
+    scores = TopPLogitsWarper(0.9 + 1e-4)(None, TemperatureLogitsWarper(0.8)(None, logits[None]))[0]
+    nucleus = set(scores.isfinite().nonzero().flatten().tolist())
+    dice = torch.Generator().manual_seed(4)
+    for _ in range(200):
+        token = sample(logits.clone(), 0.8, 0.9, dice)
+        if token not in nucleus:
+            raise NotYet(
+                f"from mini-qwen's logits, at temperature 0.8 and top_p 0.9, `sample` drew token "
+                f"{token}, which is not among the {len(nucleus)} that transformers keeps."
+            )
+    return (
+        f"200 draws from mini-qwen's logits stayed in the nucleus that transformers keeps: "
+        f"{len(nucleus)} of {len(logits):,} tokens."
+    )
+
+
+# --- 2.2 The KV cache -----------------------------------------------------------------------------
+
+# Every factor different, and heads wider than hidden_size / heads (160): mistakes tell apart.
+PROBE = MistralConfig(
+    num_hidden_layers=40, hidden_size=5120, num_attention_heads=32, num_key_value_heads=8,
+    head_dim=128,
+)  # fmt: skip
+PROBE_CALL = (PROBE, 7, 8)  # tokens, bytes per number
+PROBE_BYTES = 2 * 40 * 8 * 128 * 7 * 8
+KV_MISTAKES = {  # how many times too much or too little, and why
+    1 / 2: "A token leaves a key and a value in each layer: count both.",
+    32 / 8: "Keys and values exist per KV head, `num_key_value_heads`; the query heads share them.",
+    5120 / 1024: "`hidden_size` is what a layer passes on. A key is as wide as the KV heads: "
+    "`num_key_value_heads` times the width of one head.",
+    1 / 40: "Every layer keeps keys and values of its own: where is `num_hidden_layers`?",
+    160 / 128: "This config gives `head_dim`; only where it is missing is it `hidden_size` divided "
+    "by the number of heads.",
+    1 / 7: "Every token costs the same again: where is `tokens`?",
+    1 / 4: "`bytes_per_number` is an argument: it is 2 only where the cache is bfloat16.",
+    1 / 8: "Those are numbers, not bytes: where is `bytes_per_number`?",
+    8: "Are those bits? `bytes_per_number` is in bytes already.",
+}
+
+
+def _expect_bytes(kv_cache_bytes: Callable, what: str, expected: int, *call: Any) -> None:
+    """call: config, tokens, bytes per number."""
+    config, tokens, width = call
+    what = f"{what}, {tokens:,} token{'s' if tokens > 1 else ''}, {width} bytes a number"
+    try:
+        seen = kv_cache_bytes(*call)
+    except (AttributeError, TypeError) as error:
+        none = isinstance(error, TypeError) and "NoneType" in str(error)
+        if getattr(config, "head_dim", None) is None and (none or "head_dim" in str(error)):
+            raise NotYet(
+                f"{what}: this config has no `head_dim` ({error}). Where it is missing, a head is "
+                "as wide as `hidden_size` divided by the number of heads."
+            ) from error
+        raise
+    expect_type(seen, (int, float), f"the cache of {what}")
+    if seen != expected:
+        why = _explain_bytes(kv_cache_bytes)
+        raise NotYet(f"{what}: you say {seen:,} bytes, expected {expected:,}. {why}".strip())
+
+
+def _explain_bytes(kv_cache_bytes: Callable) -> str:
+    try:
+        factor = kv_cache_bytes(*PROBE_CALL) / PROBE_BYTES
+    except Exception:  # a wrong answer may raise anything; then there is nothing to add
+        return ""
+    return next((why for known, why in KV_MISTAKES.items() if math.isclose(factor, known)), "")
+
+
+def _bytes_filled(tokens: int) -> int:
+    """Bytes of the keys and values that mini-qwen leaves in a cache, in float32."""
+    filled = DynamicCache()
+    with torch.no_grad():
+        _miniature().model(torch.arange(20, 20 + tokens)[None], past_key_values=filled)
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in filled.layers)
+
+
+def _head_dim(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _without_values(config, tokens, bytes_per_number=2):
+    numbers = config.num_hidden_layers * config.num_key_value_heads * _head_dim(config)
+    return numbers * tokens * bytes_per_number
+
+
+def _query_heads(config, tokens, bytes_per_number=2):
+    per_layer = 2 * config.num_attention_heads * _head_dim(config)
+    return config.num_hidden_layers * per_layer * tokens * bytes_per_number
+
+
+def _hidden_size(config, tokens, bytes_per_number=2):
+    return 2 * config.num_hidden_layers * config.hidden_size * tokens * bytes_per_number
+
+
+def _one_layer(config, tokens, bytes_per_number=2):
+    return 2 * config.num_key_value_heads * _head_dim(config) * tokens * bytes_per_number
+
+
+def _head_dim_expected(config, tokens, bytes_per_number=2):
+    per_layer = 2 * config.num_key_value_heads * config.head_dim
+    return config.num_hidden_layers * per_layer * tokens * bytes_per_number
+
+
+def _head_dim_or_none(config, tokens, bytes_per_number=2):
+    per_layer = 2 * config.num_key_value_heads * getattr(config, "head_dim", None)
+    return config.num_hidden_layers * per_layer * tokens * bytes_per_number
+
+
+def _head_dim_ignored(config, tokens, bytes_per_number=2):
+    head_dim = config.hidden_size // config.num_attention_heads
+    per_layer = 2 * config.num_key_value_heads * head_dim
+    return config.num_hidden_layers * per_layer * tokens * bytes_per_number
+
+
+@exercise(
+    "2.2",
+    title="Count the bytes of a KV cache",
+    hints=[
+        "Print `cache.layers[0].keys.shape` again. Which of its four numbers come from the config?",
+        "One token in one layer leaves a key and a value, each `num_key_value_heads` times "
+        "`head_dim` numbers. Then count layers, tokens and bytes.",
+        '`getattr(config, "head_dim", None)` is None where a config names no head_dim.',
+    ],
+    wrong=[
+        Wrong("query heads", _query_heads, "the query heads share them"),
+        Wrong("keys without values", _without_values, "a key and a value"),
+        Wrong("hidden_size", _hidden_size, "`hidden_size` is what a layer passes on"),
+        Wrong("one layer", _one_layer, "where is `num_hidden_layers`"),
+        Wrong("head_dim must exist", _head_dim_expected, "has no `head_dim`.*divided by the"),
+        Wrong("head_dim may be None", _head_dim_or_none, "has no `head_dim`.*divided by the"),
+        Wrong("head_dim ignored", _head_dim_ignored, "This config gives `head_dim`"),
+        Wrong(
+            "always 2 bytes",
+            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config) * tokens,
+            "`bytes_per_number` is an argument",
+        ),
+        Wrong(
+            "numbers, not bytes",
+            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config, 1) * tokens,
+            "numbers, not bytes",
+        ),
+        Wrong(
+            "one token",
+            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config, width),
+            "where is `tokens`",
+        ),
+        Wrong(
+            "bits",
+            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config, 8 * width) * tokens,
+            "Are those bits",
+        ),
+    ],
+)
+def check_kv_cache_bytes(kv_cache_bytes) -> str:
+    filled = _bytes_filled(24)
+    expect = partial(_expect_bytes, kv_cache_bytes)
+    expect("the cache mini-qwen filled", filled, _miniature().model.config, 24, 4)
+    expect("a config with head_dim", PROBE_BYTES, *PROBE_CALL)
+    for name in ("qwen2.5-0.5b", "qwen2.5-72b", "mistral-large-2-2407"):
+        config = catalog.config(name)
+        expect(name, sizing.kv_bytes_per_token(config), config, 1, 2)
+    return (
+        f"mini-qwen filled a cache of {filled:,} bytes with 24 tokens, as you said; at full size a "
+        f"token costs {kv_cache_bytes(catalog.config('qwen2.5-0.5b'), 1):,} bytes in qwen2.5-0.5b "
+        f"and {kv_cache_bytes(config, 1):,} in {name}."
+    )
+
+
+# --- 2.3 A batch ----------------------------------------------------------------------------------
+
+NEW_TOKENS = 20
+CLOSE = 1e-3  # logits of a batch and of a single row differ by about 1e-5 in float32
+
+
+class Single(NamedTuple):
+    """A conversation answered alone: prompt ids, answer, and the logits of its first new token."""
+
+    conversation: list[dict]
+    prompt: list[int]
+    text: str
+    logits: torch.Tensor
+
+
+@cache
+def _singles(count: int = 8) -> list[Single]:
+    """Conversations of different lengths, with greedy answers that no rounding can turn.
+
+    Where the two likeliest tokens are closer than CLOSE, the conversation is left out.
+    """
+    model, tokenizer = _miniature()
+    found = []
+    tasks = [instances(task, 4) for task in ("fact", "text_qa", "intent", "order")]
+    for instance in (one for group in zip(*tasks, strict=True) for one in group):
+        conversation = list(instance.messages[:-1])
+        prompt = tokenizer.apply_chat_template(
+            conversation, add_generation_prompt=True, return_tensors="pt"
+        )
+        output = model.generate(
+            **prompt, max_new_tokens=NEW_TOKENS, do_sample=False,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        best = torch.cat(output.logits).topk(2).values  # (new tokens, 2)
+        if (best[:, 0] - best[:, 1]).min() > CLOSE and len(found) < count:
+            size = prompt["input_ids"].shape[1]
+            text = tokenizer.decode(output.sequences[0, size:], skip_special_tokens=True)
+            ids = prompt["input_ids"][0].tolist()
+            found.append(Single(conversation, ids, text, output.logits[0][0]))
+    return found
+
+
+@contextlib.contextmanager
+def _watched(model) -> Iterator[SimpleNamespace]:
+    """What the model reads and answers in its first call: ids, mask (or None), last logits."""
+    first = SimpleNamespace(ids=None, mask=None, logits=None)
+
+    def note(_, args, kwargs, output):
+        if first.ids is None:
+            first.ids = kwargs.get("input_ids", args[0] if args else None)
+            first.mask = kwargs.get("attention_mask")
+            first.logits = output.logits[:, -1]
+
+    handle = model.register_forward_hook(note, with_kwargs=True)
+    try:
+        yield first
+    finally:
+        handle.remove()
+
+
+def _expect_batch(first: SimpleNamespace, singles: list[Single], pad: int) -> None:
+    """Raise NotYet unless the model read all prompts at once, padded and masked as it needs."""
+    if first.ids is None:
+        raise NotYet("the model you were given was not called. Does `generate_batch` use it?")
+    rows = len(first.ids)
+    if rows != len(singles):
+        raise NotYet(
+            f"the model read {rows} conversation{'s' if rows > 1 else ''} at a time, expected all "
+            f"{len(singles)} in one batch."
+        )
+    for row, (ids, single) in enumerate(zip(first.ids.tolist(), singles, strict=True)):
+        size = len(single.prompt)
+        if ids[-size:] == single.prompt:
+            continue
+        if ids[:size] == single.prompt:
+            raise NotYet(
+                f"row {row} ends in {len(ids) - size} padding tokens: its first new token would "
+                "follow those, not the prompt. Pad on the left."
+            )
+        end = [token for token in ids if token != pad]
+        if end == single.prompt[: len(end)]:
+            raise NotYet(
+                f"row {row} lacks the last {size - len(end)} tokens of its prompt, which open the "
+                "assistant's turn. Is it `add_generation_prompt=True`?"
+            )
+        raise NotYet(
+            f"row {row} holds other tokens than conversation {row} alone. Do the prompts come from "
+            "`tokenizer.apply_chat_template`, in the same order?"
+        )
+    for row, (logits, single) in enumerate(zip(first.logits, singles, strict=True)):
+        away = (logits - single.logits).abs().max().item()
+        if away > CLOSE:
+            padding = first.ids.shape[1] - len(single.prompt)
+            attended = first.mask is None or first.mask[row, :padding].any()
+            why = "Does the model get the attention mask?" if attended and padding else ""
+            raise NotYet(
+                f"row {row} reads {padding} padding tokens before its prompt, and its first logits "
+                f"differ by {away:.2g} from those of the prompt alone. {why}".strip()
+            )
+
+
+def _expect_answer(row: int, answer: Any, single: Single) -> None:
+    """Raise NotYet unless one answer of the batch is the one given alone."""
+    expect_type(answer, str, f"answer {row}")
+    if answer == single.text:
+        return
+    if "<|im_end|>" in answer or "<|endoftext|>" in answer:
+        why = "The end of turn and the padding after it are not part of it: cut special tokens."
+    elif answer.endswith(single.text) and single.conversation[-1]["content"][-12:] in answer:
+        why = "It begins with the prompt: keep what comes after the last column of the input."
+    else:
+        why = "Is it greedy, and cut after the prompt's last column?"
+    raise NotYet(f"answer {row} is {_short(answer)}, alone it is {_short(single.text)}. {why}")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 90 else f"{text[:40]} … {text[-40:]}")
+
+
+def _batch(
+    model, tokenizer, conversations, max_new_tokens, *,
+    side="left", mask=True, ask=True, new_only=True, skip=True, sample=False,
+):  # fmt: skip
+    """A batch with a choice of mistakes."""
+    tokenizer.padding_side = side
+    inputs = tokenizer.apply_chat_template(
+        conversations, add_generation_prompt=ask, padding=True, return_tensors="pt"
+    )
+    if not mask:
+        del inputs["attention_mask"]
+    torch.manual_seed(0)
+    output = model.generate(
+        **inputs, max_new_tokens=max_new_tokens, do_sample=sample, temperature=9.0 if sample else 1
+    )
+    start = inputs["input_ids"].shape[1] if new_only else 0
+    return tokenizer.batch_decode(output[:, start:], skip_special_tokens=skip)
+
+
+def _one_at_a_time(model, tokenizer, conversations, max_new_tokens):
+    return [_batch(model, tokenizer, [one], max_new_tokens)[0] for one in conversations]
+
+
+@exercise(
+    "2.3",
+    title="Answer eight traders at once",
+    hints=[
+        "`apply_chat_template` takes the whole list of conversations. With `padding=True` the "
+        "shorter rows are filled up, on the side that `tokenizer.padding_side` names.",
+        "What the template returns holds `input_ids` and `attention_mask`; "
+        "`model.generate(**inputs, ...)` hands both on.",
+        "All prompts end in the same column, so one slice cuts them all. `batch_decode` can leave "
+        "out special tokens.",
+    ],
+    wrong=[
+        Wrong("right padding", partial(_batch, side="right"), "Pad on the left"),
+        Wrong("no attention mask", partial(_batch, mask=False), "get the attention mask"),
+        Wrong("prompt and answer", partial(_batch, new_only=False), "begins with the prompt"),
+        Wrong("special tokens kept", partial(_batch, skip=False), "cut special tokens"),
+        Wrong("no generation prompt", partial(_batch, ask=False), "add_generation_prompt=True"),
+        Wrong("sampled", partial(_batch, sample=True), "Is it greedy"),
+        Wrong("one at a time", _one_at_a_time, "1 conversation at a time, expected all 8"),
+        Wrong("nothing asked", lambda *_: [""] * 8, "was not called"),
+        Wrong("one text", lambda *a: _batch(*a)[0], "is str .*expected list"),
+        Wrong("texts missing", lambda *a: _batch(*a)[:3], "3 answers for 8 conversations"),
+    ],
+)
+def check_generate_batch(generate_batch) -> str:
+    singles = _singles()
+    model, tokenizer = _miniature()
+    tokenizer.padding_side = "right"  # as it is loaded; an earlier answer may have changed it
+    with _watched(model) as first:
+        conversations = [single.conversation for single in singles]
+        answers = generate_batch(model, tokenizer, conversations, NEW_TOKENS)
+    _expect_batch(first, singles, tokenizer.pad_token_id)
+    expect_type(answers, list, "what `generate_batch` returned")
+    if len(answers) != len(singles):
+        raise NotYet(f"there are {len(answers)} answers for {len(singles)} conversations.")
+    for row, (answer, single) in enumerate(zip(answers, singles, strict=True)):
+        _expect_answer(row, answer, single)
+    sizes = [len(single.prompt) for single in singles]
+    return (
+        f"{len(singles)} prompts of {min(sizes)} to {max(sizes)} tokens got the answers in one "
+        "batch that they get alone, word for word."
+    )
