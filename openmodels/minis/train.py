@@ -37,7 +37,7 @@ class Recipe:
             "words": 2, "sentences": 0.8,
         }
     )  # fmt: skip
-    tokens: float = 16e6
+    tokens: float = 9.06e6
     batch_tokens: int = 5120
     lengths: tuple[int, int] = (256, 512)
     context_weight: float = 0.2  # weight of predicting what the user says
