@@ -1,0 +1,211 @@
+"""A learner's first minutes in a real browser: JupyterLab, the first notebook, one slider.
+
+Needs Chromium or Google Chrome on this machine; skipped where there is none. Leaves a picture in
+build/browser/.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import notebooks
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+import start
+
+SHOTS = notebooks.ROOT / "build" / "browser"
+PATIENCE = 600  # seconds until something counts as never happening; a busy machine is slow
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files\Chromium\Application\chrome.exe",
+)
+QUIET_CHROMIUM = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no name is ever looked up
+]
+# All cells in the page at once: otherwise JupyterLab leaves out those that are scrolled away.
+WHOLE_PAGE = '{"windowingMode": "none"}'
+PROMPTS = ".jp-Notebook .jp-CodeCell .jp-InputArea-prompt"
+PICTURE = """area => {
+    const shown = area.querySelector("img, canvas, svg");
+    if (!shown) return null;
+    return shown.src || (shown.toDataURL ? shown.toDataURL() : shown.outerHTML);
+}"""
+
+
+def chromium() -> str | None:
+    """The Chromium or Chrome of this machine."""
+    found = [path for path in map(shutil.which, PROGRAMS) if path]
+    return next(iter(found + [place for place in PLACES if Path(place).is_file()]), None)
+
+
+def as_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> Path:
+    """A folder with a copy of the chapters, without outputs: what they show is then new."""
+    folder = tmp_path_factory.mktemp("course")
+    shutil.copytree(notebooks.ROOT / "chapters", folder / "chapters")
+    for path in notebooks.notebooks("chapters", root=folder):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebooks.code_cells(notebook):
+            cell.outputs, cell.execution_count = [], None
+        notebook.metadata.pop("widgets", None)
+        nbformat.write(notebook, path)
+    settings = folder / "jupyter/lab/user-settings/@jupyterlab/notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text(WHOLE_PAGE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(course):
+    """The address of JupyterLab, started as start.py does, with the socket guard on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    command = [sys.executable, "-m", "jupyterlab", *start.QUIET_JUPYTERLAB, "--no-browser"]
+    command += [f"--ServerApp.root_dir={course}", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += [f"--IdentityProvider.token={token}"] + ["--allow-root"] * as_root()
+    log = course / "jupyterlab.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=course,
+            env=notebooks.offline_environment(course),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(server, port, log)
+        yield f"http://127.0.0.1:{port}/lab/tree/{start.FIRST_PAGE}?token={token}"
+    finally:
+        server.terminate()
+        server.wait(timeout=PATIENCE)
+
+
+def wait_for(server: subprocess.Popen, port: int, log: Path) -> None:
+    """Return when the server accepts connections; fails with its log when it never does."""
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends and server.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture
+def page():
+    """An empty page; afterwards its picture is taken and no request may have left this machine."""
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium or Google Chrome on this machine: nothing to open JupyterLab in")
+    requested = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=QUIET_CHROMIUM + ["--no-sandbox"] * as_root()
+        )
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(PATIENCE * 1000)
+        context.on("request", lambda request: requested.append(request.url))
+        page = context.new_page()
+        page.on("websocket", lambda opened: requested.append(opened.url))
+        page.requested = requested
+        yield page
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / f"{Path(start.FIRST_PAGE).stem}.png")
+        browser.close()
+
+
+def elsewhere(urls: list[str]) -> list[str]:
+    """The addresses that lead to another machine."""
+    parts = [(url, urlsplit(url)) for url in urls]
+    outside = [
+        url
+        for url, part in parts
+        if part.scheme in ("http", "https", "ws", "wss")
+        and part.hostname not in ("127.0.0.1", "localhost")
+    ]
+    return sorted(set(outside))
+
+
+def run_all(page) -> None:
+    """Run the open notebook from top to bottom and wait until each code cell has its number."""
+    # The toolbar's indicator says Idle before the kernel is connected; the status bar's does not.
+    page.locator(".jp-StatusBar-Widget", has_text="| Idle").first.wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+    page.locator('li[data-command="runmenu:run-all"]').click()
+    page.wait_for_function(
+        """selector => [...document.querySelectorAll(selector)].every(
+            prompt => /^\\[\\d+\\]:$/.test(prompt.innerText.trim()))""",
+        arg=PROMPTS,
+    )
+
+
+def saved(page, path: Path):
+    """The open notebook as JupyterLab writes it to its file, once its last cell is in there."""
+    page.keyboard.press("ControlOrMeta+s")
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends:
+        notebook = nbformat.read(path, as_version=4)
+        if notebooks.code_cells(notebook)[-1].execution_count:
+            return notebook
+        page.wait_for_timeout(200)
+    pytest.fail("JupyterLab did not save the notebook")
+
+
+def test_the_first_notebook_in_a_browser(course, page, address):
+    page.goto(address)
+    path = course / start.FIRST_PAGE
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    count = len(notebooks.code_cells(nbformat.read(path, as_version=4)))
+    expect(cells).to_have_count(count, timeout=PATIENCE * 1000)
+    run_all(page)
+    assert notebooks.unexpected(saved(page, path)) == []
+
+    area = cells.locator(".jp-Cell-outputArea").filter(has=page.locator(".widget-slider")).first
+    handle = area.locator(".widget-slider .noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    area.locator("img, canvas, svg").first.wait_for()
+    before, value = area.evaluate(PICTURE), handle.get_attribute("aria-valuenow")
+    at_end = value == handle.get_attribute("aria-valuemax")
+    for _ in range(3):
+        handle.press("ArrowLeft" if at_end else "ArrowRight")
+    page.wait_for_function(
+        f"([area, before]) => {{ const now = ({PICTURE})(area); return now && now !== before; }}",
+        arg=[area.element_handle(), before],
+    )
+    assert handle.get_attribute("aria-valuenow") != value
+    assert area.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+
+    assert any("/api/kernels" in url for url in page.requested)
+    assert elsewhere(page.requested) == []
+    assert notebooks.outside(course) == ""
+
+
+def test_addresses_elsewhere_are_recognised():
+    here = ["http://127.0.0.1:8888/lab", "ws://localhost:8888/api", "data:,x", "blob:http://x/1"]
+    there = ["https://example.org/a.js", "wss://127.0.0.1.example.org/", "http://127.0.0.2/"]
+    assert elsewhere(here + there) == sorted(there)
