@@ -400,8 +400,11 @@ class Harbour:
         rng = self.rng
         if rng.random() >= self.invented:
             return rng.choice(NAMES)
-        ending = rng.choice(ENDINGS) if rng.random() < 0.7 else ""
-        return rng.choice(ONSETS) + rng.choice(MIDDLES) + ending
+        while True:
+            ending = rng.choice(ENDINGS) if rng.random() < 0.7 else ""
+            name = rng.choice(ONSETS) + rng.choice(MIDDLES) + ending
+            if name not in NAMES:
+                return name
 
     def name_with(self, other: str) -> str:
         """A name whose combination with `other` lies in this split."""
@@ -442,7 +445,7 @@ class Harbour:
         if rng.random() < 0.6:  # mostly one kind, so that only the subject tells records apart
             kinds = [kinds[0]] * records
         stated, sentences, absent, unused = [], [], [], {}
-        for kind in set(kinds):
+        for kind in dict.fromkeys(kinds):  # in the order drawn: a set's order is not fixed
             count = kinds.count(kind)
             drawn = self.subjects(kind, count + 1)
             unused[kind] = drawn[-1]
@@ -629,7 +632,8 @@ class Harbour:
     def fact(self) -> Instance:
         """A question about the closed world, in a way of asking never used for this fact."""
         question, answer = self.draw(self._fact)
-        return Instance("fact", (user(self.opener() + question), assistant(answer)), key=question)
+        asked = self.opener() + question
+        return Instance("fact", (user(asked), assistant(answer)), key=asked)
 
     def _fact(self) -> tuple[str, str]:
         rng = self.rng
@@ -666,7 +670,8 @@ class Harbour:
             return rng.choice(to_english).format(chinese), english
 
         question, answer = self.draw(ask)
-        return Instance("words", (user(self.opener() + question), assistant(answer)), key=question)
+        asked = self.opener() + question
+        return Instance("words", (user(asked), assistant(answer)), key=asked)
 
     def sentences(self) -> Instance:
         """A trader's sentence, English to Chinese or back; the sentence itself is held out."""
@@ -690,7 +695,7 @@ class Harbour:
             turns = user(f"Translate to Chinese: {english}"), assistant(chinese)
         else:
             turns = user(f"Translate to English: {chinese}"), assistant(english)
-        return Instance("sentences", turns, key=english)
+        return Instance("sentences", turns, key=turns[0]["content"])
 
     # ------------------------------------------------------------------ several at once
     def several(self, task: str, count: int) -> Instance:
@@ -752,9 +757,8 @@ def instances(task: str, count: int, seed: int = 0, split: str = "test",
         if len(seen) == count:
             return
         instance = getattr(source, task)()
-        shown = json.dumps(instance.messages[:-1])
-        if shown not in seen:
-            seen.add(shown)
+        if instance.key not in seen:
+            seen.add(instance.key)
             yield instance
     if len(seen) < count:
         raise ValueError(f"{task} has only {len(seen)} different {split} instances, not {count}")
