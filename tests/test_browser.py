@@ -151,10 +151,14 @@ def elsewhere(urls: list[str]) -> list[str]:
     return sorted(set(outside))
 
 
+def wait_until_idle(page) -> None:
+    """The toolbar's indicator says Idle before the kernel is connected; the status bar's not."""
+    page.locator(".jp-StatusBar-Widget", has_text="| Idle").first.wait_for()
+
+
 def run_all(page) -> None:
     """Run the open notebook from top to bottom and wait until each code cell has its number."""
-    # The toolbar's indicator says Idle before the kernel is connected; the status bar's does not.
-    page.locator(".jp-StatusBar-Widget", has_text="| Idle").first.wait_for()
+    wait_until_idle(page)
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
     page.locator('li[data-command="runmenu:run-all"]').click()
     page.wait_for_function(
@@ -198,6 +202,7 @@ def test_the_first_notebook_in_a_browser(course, page, address):
         arg=[area.element_handle(), before],
     )
     assert handle.get_attribute("aria-valuenow") != value
+    wait_until_idle(page)
     assert area.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
 
     assert any("/api/kernels" in url for url in page.requested)

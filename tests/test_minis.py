@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from openmodels.harbour import SCHEMAS, TASKS, Harbour
-from openmodels.harbour.world import NAMES
+from openmodels.harbour.world import NAMES, SHOPS
 from openmodels.minis import configs, data, tokenizer, train
 
 
@@ -253,6 +253,21 @@ def test_recall_supervises_repeated_tokens_only():
         assert pair in [earlier[n : n + 2] for n in range(len(earlier))]
 
 
+def test_a_drill_in_binding_has_one_value_for_a_row_and_a_column():
+    for seed in range(20):
+        document = data.binding(random.Random(seed), tokenizer.VOCABULARY, 120)
+        assert len(document.ids) == len(document.weights) == 120
+        targets = [place for place, weight in enumerate(document.weights) if weight]
+        cells = {}
+        for place in targets:
+            pair = frozenset(document.ids[place - 2 : place])
+            assert cells.setdefault(pair, document.ids[place]) == document.ids[place]
+        first = document.ids[: targets[0] - 2]  # each cell is told before the first question
+        assert set(cells.values()) <= set(first)
+        rows, values = set().union(*cells), set(cells.values())
+        assert not rows & values
+
+
 def tiny_config(**changes) -> Qwen2Config:
     config = configs.qwen(2, 64, 96, 4, 2)
     for key, value in changes.items():
@@ -300,7 +315,7 @@ def test_packing_shifts_targets_and_uses_every_document():
 
 
 def test_a_stream_drops_what_is_too_long_and_counts_it(shipped):
-    recipe = dataclasses.replace(train.Recipe(), lengths=(64, 96), recall_tokens=1.0)
+    recipe = dataclasses.replace(train.Recipe(), lengths=(64, 96), begin_tokens=1.0)
     stream = data.Stream(shipped, recipe, seed=1, batch_tokens=384)
     batches = [stream.next(10**9) for _ in range(4)]
     assert {tuple(batch.ids.shape) for batch in batches} <= {(6, 64), (4, 96)}
@@ -385,6 +400,34 @@ def test_a_model_can_start_with_copying():
     assert share() < 0.1
     train.start_copying(model)
     assert share() > 0.8
+
+
+@pytest.mark.parametrize(("layer", "head"), [(1, 2), (2, 0)])
+def test_a_model_can_start_with_reading(shipped, layer, head):
+    """Asked about one shop of three, both heads look at the sentence about it."""
+    torch.manual_seed(1)
+    config = configs.config("mini-qwen")
+    model = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").eval()
+    rng = random.Random(5)
+
+    @torch.no_grad()
+    def share(texts: int = 30) -> float:
+        right = 0
+        for _ in range(texts):
+            shops, names = rng.sample(list(SHOPS), 3), rng.sample(NAMES, 3)
+            sentences = [f" The {s} is run by {n}." for s, n in zip(shops, names, strict=True)]
+            asked = f"\nQuestion: Who runs the {shops[1]}?\nThe {shops[1]} is run by "
+            pieces = [ids(shipped, part) for part in (*sentences, asked)]
+            row = torch.tensor([sum(pieces, [])])
+            looks = model(input_ids=row, output_attentions=True).attentions[layer][0, head, -1]
+            seen = [part.sum().item() for part in looks.split([len(piece) for piece in pieces])]
+            right += max(seen[:3]) == seen[1]
+        return right / texts
+
+    train.start_copying(model)
+    assert share() < 0.6
+    train.start_reading(model, shipped)
+    assert share() > 0.7
 
 
 def test_a_checkpoint_resumes_where_it_was(make_run):

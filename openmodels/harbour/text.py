@@ -10,6 +10,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from string import Formatter
 
 from openmodels.harbour import world
 from openmodels.harbour.tools import SCHEMAS
@@ -107,152 +108,139 @@ SHOP_FACTS = {
 TEXT_FACTS = {
     "shop": {
         "owner": (
-            (
-                "The {shop} is run by {name}.",
-                "{name} runs the {shop}.",
-                "The {shop} belongs to {name}.",
-                "{name} is the owner of the {shop}.",
-            ),
-            (
-                "Who runs the {shop}?",
-                "Who owns the {shop}?",
-                "Who is the owner of the {shop}?",
-                "Whose {shop} is it?",
-            ),
+            ("The {shop} is run by {name}.", "{name} runs the {shop}.",
+             "The {shop} belongs to {name}.", "{name} is the owner of the {shop}.",
+             "The keeper of the {shop} is {name}.", "The {shop} has a new owner, {name}."),
+            ("Who runs the {shop}?", "Who owns the {shop}?", "Who is the owner of the {shop}?",
+             "Whose {shop} is it?", "Who is the keeper of the {shop}?",
+             "To whom does the {shop} belong?", "What is the name of the owner of the {shop}?"),
             "The {shop} is run by {name}.",
         ),
         "hour": (
-            (
-                "The {shop} opens at {hour}.",
-                "At {hour} the {shop} opens.",
-                "The {shop} is open from {hour}.",
-            ),
-            (
-                "When does the {shop} open?",
-                "What time does the {shop} open?",
-                "From what hour is the {shop} open?",
-            ),
+            ("The {shop} opens at {hour}.", "At {hour} the {shop} opens.",
+             "The {shop} is open from {hour}.", "The doors of the {shop} open at {hour}.",
+             "The {shop} starts work at {hour}."),
+            ("When does the {shop} open?", "What time does the {shop} open?",
+             "From what hour is the {shop} open?", "How early does the {shop} open?",
+             "At what hour does the {shop} start?", "When can I go to the {shop}?"),
             "The {shop} opens at {hour}.",
         ),
         "place": (
-            (
-                "The {shop} is {place}.",
-                "You find the {shop} {place}.",
-                "The {shop} stands {place}.",
-            ),
-            ("Where is the {shop}?", "Where do I find the {shop}?", "Where does the {shop} stand?"),
+            ("The {shop} is {place}.", "You find the {shop} {place}.",
+             "The {shop} stands {place}.", "Look for the {shop} {place}."),
+            ("Where is the {shop}?", "Where do I find the {shop}?", "Where does the {shop} stand?",
+             "How do I get to the {shop}?", "What is the address of the {shop}?"),
             "The {shop} is {place}.",
         ),
     },
     "good": {
         "price": (
-            (
-                "The price of {a_good} is {price} coins.",
-                "{A_good} costs {price} coins.",
-                "For {a_good} they ask {price} coins.",
-            ),
-            (
-                "How much is {a_good}?",
-                "What does {a_good} cost?",
-                "What is the price of {a_good}?",
-                "How many coins is {a_good}?",
-            ),
+            ("The price of {a_good} is {price} coins.", "{A_good} costs {price} coins.",
+             "For {a_good} they ask {price} coins.", "You pay {price} coins for {a_good}.",
+             "{A_good} is {price} coins.", "{A_good} sells for {price} coins."),
+            ("How much is {a_good}?", "What does {a_good} cost?", "What is the price of {a_good}?",
+             "How many coins is {a_good}?", "What do I pay for {a_good}?",
+             "How much do they ask for {a_good}?", "What is {a_good} worth?"),
             "{A_good} costs {price} coins.",
         ),
         "seller": (
-            (
-                "{name} sells the {good}.",
-                "The {good} is sold by {name}.",
-                "You buy the {good} from {name}.",
-            ),
-            (
-                "Who sells the {good}?",
-                "Who is the seller of the {good}?",
-                "From whom do I buy the {good}?",
-            ),
+            ("{name} sells the {good}.", "The {good} is sold by {name}.",
+             "You buy the {good} from {name}.", "The seller of the {good} is {name}.",
+             "{name} has the {good} for sale."),
+            ("Who sells the {good}?", "Who is the seller of the {good}?",
+             "From whom do I buy the {good}?", "Who has the {good}?",
+             "By whom is the {good} sold?"),
             "The {good} is sold by {name}.",
         ),
     },
     "ship": {
         "captain": (
-            (
-                "The captain of the {ship} is {name}.",
-                "{name} is captain of the {ship}.",
-                "The {ship} sails under {name}.",
-            ),
-            (
-                "Who is captain of the {ship}?",
-                "Who commands the {ship}?",
-                "Who is the captain of the {ship}?",
-            ),
+            ("The captain of the {ship} is {name}.", "{name} is captain of the {ship}.",
+             "The {ship} sails under {name}.", "{name} commands the {ship}.",
+             "The {ship} has {name} as captain."),
+            ("Who is captain of the {ship}?", "Who commands the {ship}?",
+             "Who is the captain of the {ship}?", "Under whom does the {ship} sail?",
+             "What is the name of the captain of the {ship}?"),
             "The captain of the {ship} is {name}.",
         ),
         "berth": (
-            (
-                "The {ship} lies at berth {berth}.",
-                "Berth {berth} is taken by the {ship}.",
-                "At berth {berth} lies the {ship}.",
-            ),
-            (
-                "Where does the {ship} lie?",
-                "At which berth is the {ship}?",
-                "Which berth does the {ship} have?",
-            ),
+            ("The {ship} lies at berth {berth}.", "Berth {berth} is taken by the {ship}.",
+             "At berth {berth} lies the {ship}.", "The {ship} has berth {berth}.",
+             "You find the {ship} at berth {berth}."),
+            ("Where does the {ship} lie?", "At which berth is the {ship}?",
+             "Which berth does the {ship} have?", "What is the berth of the {ship}?",
+             "Where do I find the {ship}?"),
             "The {ship} lies at berth {berth}.",
         ),
         "cargo": (
-            (
-                "The {ship} carries {cargo}.",
-                "On board the {ship} are {cargo}.",
-                "The cargo of the {ship}: {cargo}.",
-            ),
-            (
-                "What does the {ship} carry?",
-                "What is the cargo of the {ship}?",
-                "What is on board the {ship}?",
-            ),
+            ("The {ship} carries {cargo}.", "On board the {ship} are {cargo}.",
+             "The cargo of the {ship}: {cargo}.", "The {ship} brings {cargo}.",
+             "The {ship} is loaded with {cargo}."),
+            ("What does the {ship} carry?", "What is the cargo of the {ship}?",
+             "What is on board the {ship}?", "What does the {ship} bring?",
+             "Which goods does the {ship} carry?"),
             "The {ship} carries {cargo}.",
         ),
         "day": (
-            (
-                "The {ship} leaves on {day}.",
-                "On {day} the {ship} leaves.",
-                "{day} is the day the {ship} leaves.",
-            ),
-            (
-                "When does the {ship} leave?",
-                "On which day does the {ship} leave?",
-                "What day does the {ship} leave?",
-            ),
+            ("The {ship} leaves on {day}.", "On {day} the {ship} leaves.",
+             "{day} is the day the {ship} leaves.", "The {ship} goes to sea on {day}.",
+             "The {ship} sails on {day}."),
+            ("When does the {ship} leave?", "On which day does the {ship} leave?",
+             "What day does the {ship} leave?", "When does the {ship} go to sea?",
+             "On what day does the {ship} sail?"),
             "The {ship} leaves on {day}.",
         ),
     },
     "person": {
         "debt": (
-            (
-                "{name} owes {price} coins.",
-                "The debt of {name} is {price} coins.",
-                "{price} coins are owed by {name}.",
-            ),
-            (
-                "How much does {name} owe?",
-                "How many coins does {name} owe?",
-                "What is the debt of {name}?",
-            ),
+            ("{name} owes {price} coins.", "The debt of {name} is {price} coins.",
+             "{price} coins are owed by {name}.", "{name} has a debt of {price} coins.",
+             "{name} must pay {price} coins."),
+            ("How much does {name} owe?", "How many coins does {name} owe?",
+             "What is the debt of {name}?", "How large is the debt of {name}?",
+             "How much must {name} pay?", "What does {name} owe?"),
             "{name} owes {price} coins.",
         ),
         "bought": (
-            ("{name} bought {cargo}.", "{cargo} went to {name}.", "{name} took {cargo}."),
-            ("What did {name} buy?", "What did {name} take?", "Which goods did {name} buy?"),
+            ("{name} bought {cargo}.", "{cargo} went to {name}.", "{name} took {cargo}.",
+             "{name} went home with {cargo}."),
+            ("What did {name} buy?", "What did {name} take?", "Which goods did {name} buy?",
+             "What did {name} take home?"),
             "{name} bought {cargo}.",
         ),
         "spot": (
-            ("{name} waits {place}.", "{name} is {place}.", "You can meet {name} {place}."),
-            ("Where is {name}?", "Where does {name} wait?", "Where can I meet {name}?"),
+            ("{name} waits {place}.", "{name} is {place}.", "You can meet {name} {place}.",
+             "{name} stands {place}.", "Look for {name} {place}."),
+            ("Where is {name}?", "Where does {name} wait?", "Where can I meet {name}?",
+             "Where do I find {name}?", "Where does {name} stand?"),
             "{name} is {place}.",
         ),
     },
-}
+}  # fmt: skip
+
+# Sentences that state nothing anyone asks for.
+ASIDES = (
+    "It rained all night.", "The gulls are loud today.", "The wind comes from the west.",
+    "There was fog before sunrise.", "The quay is wet.", "Everybody talks about the cable.",
+    "The bells rang twice.", "It is a busy week.", "Nobody knows why.", "The sea is calm.",
+    "The office was closed at noon.", "A storm is coming.", "The children play by the water.",
+    "Please read this with care.", "This is the news of the week.", "The harbour was full.",
+    "The old crane is broken again.", "All of this was written down.", "It was a long winter.",
+    "The ferry was late.", "More tomorrow.", "The mayor was pleased.", "We thank all traders.",
+)  # fmt: skip
+
+
+def value_first(kind: str, attribute: str) -> tuple[str, ...]:
+    """The sentences that say an attribute's value before its subject; all, where none does."""
+    sentences, _, answer = TEXT_FACTS[kind][attribute]
+    _, value = (slot for _, slot, _, _ in Formatter().parse(answer) if slot)
+
+    def turned(sentence: str) -> bool:
+        order = [slot for _, slot, _, _ in Formatter().parse(sentence) if slot]
+        return order.index(value) < min(order.index(s) for s in order if s != value)
+
+    return tuple(filter(turned, sentences)) or sentences
+
 
 NAMED = ("owner", "seller", "captain", "bought")  # attributes that state a drawn combination
 
@@ -268,9 +256,14 @@ REQUESTS = {
         "price of {goods} please", "how much does the {shop} charge for {a_good}",
         "what must I pay for {n} {goods}", "what is the cost of {goods} at the {shop}",
         "how many coins do I need for {a_good}", "what are {goods} going for",
-        "how much would {a_good} be at the {shop}", "what does the {shop} charge for {goods}",
-        "tell me what {a_good} costs", "do {goods} cost a lot of coins",
-        "give me the price of {a_good} at the {shop}",
+        "how much would {a_good} be at the {shop}",
+        "how much must I pay for {n} {goods}", "what is your price for {goods}",
+        "are {goods} dear this week", "how expensive is {a_good} today",
+        "what does the {shop} ask for {goods}", "I want to know the price of {a_good}",
+        "does {a_good} cost more than {n} coins", "how much does {a_good} cost at the {shop}",
+        "what are your charges for {goods}", "what does one {good} cost",
+        "what does the {shop} charge for {goods}", "tell me what {a_good} costs",
+        "do {goods} cost a lot of coins", "give me the price of {a_good} at the {shop}",
     ),
     "order": (
         "I want to buy {a_good}", "please sell me {a_good}", "I will take {a_good}",
@@ -281,6 +274,11 @@ REQUESTS = {
         "{name} would like to buy {n} {goods}", "may I have {n} {goods}",
         "let me have {a_good}", "add {n} {goods} to my list", "pack {n} {goods} for me",
         "we need {n} {goods} by {day}",
+        "I would like {a_good}", "we would like {n} {goods} for {name}",
+        "please deliver {n} {goods} to {name}", "can you bring {a_good} to {name}",
+        "please order {goods} for us", "I would like to have {goods}",
+        "{name} needs {goods} on {day}", "could I get {n} {goods}",
+        "please put {a_good} on my list", "we would like to buy {goods}",
         "I would like to order {goods}", "please send us {n} {goods}",
         "we want {n} {goods} for {name}", "could you deliver {a_good} to {name}",
     ),
@@ -295,6 +293,11 @@ REQUESTS = {
         "does the {shop} close early on {day}", "how early does the {shop} open",
         "will the {shop} be open on {day}", "when is the {shop} shut",
         "is the {shop} open in the evening", "what time can I go to the {shop} on {day}",
+        "when does the {shop} open on {day}", "does the {shop} open on {day}",
+        "at what time does the {shop} close", "is the {shop} open at noon",
+        "how long is the {shop} open", "what day is the {shop} closed",
+        "is the {shop} open before {n}", "when do you close the {shop}",
+        "what are your hours on {day}", "does the {shop} open late on {day}",
         "on which days is the {shop} open", "what time does the {shop} open on {day}",
         "is the {shop} open early", "when does the {shop} close on {day}",
     ),
@@ -308,6 +311,11 @@ REQUESTS = {
         "what hour is high tide on {day}", "how low does the tide go on {day}",
         "does the tide rise before noon", "when will the water be high enough for the {ship}",
         "tell me the tides of {day}",
+        "what time is high water", "when will it be low tide on {day}",
+        "is it high tide or low tide", "how high is the tide on {day}",
+        "when is the lowest water on {day}", "does the tide turn before {day}",
+        "what is the depth of the water on {day}", "is the tide low on {day}",
+        "when does the water rise on {day}", "at what time is the tide high",
         "at what hour is high tide", "when is low water on {day}",
         "is the tide high on {day}", "what time does the tide turn on {day}",
     ),
@@ -321,6 +329,11 @@ REQUESTS = {
         "where shall the {ship} lie", "how many berths are free", "can {name} moor the {ship} here",
         "the {ship} comes in on {day}, where do we moor", "keep a berth for the {ship}",
         "is there space at the quay for the {ship}",
+        "can the {ship} have a berth", "we need a berth for {n} nights",
+        "is any berth free for the {ship}", "which berth is for the {ship}",
+        "please keep a mooring for the {ship}", "the {ship} wants to moor on {day}",
+        "may the {ship} lie at the pier", "book berth {n} for {name}",
+        "is there a mooring for the {ship}", "where does the {ship} moor",
         "which berth can the {ship} have", "please book a berth for the {ship}",
         "is a berth free for {n} nights", "may we moor the {ship} on {day}",
     ),
@@ -333,6 +346,11 @@ REQUESTS = {
         "I was cheated at the {shop}", "the {good} I bought on {day} does not work",
         "{name} at the {shop} shouted at me", "I am not happy with the {good}",
         "your {goods} are terrible", "the {shop} sold me a bad {good}", "I wish to complain",
+        "my {good} broke on {day}", "the {good} is of bad quality",
+        "the {goods} came damaged", "this is not the {good} I ordered",
+        "I am unhappy with the {shop}", "my {goods} are rotten",
+        "I complain about the {goods}", "the {good} from {name} is useless",
+        "the {goods} arrived too late", "the {shop} gave me a broken {good}",
         "the {good} I got is broken", "I want to complain about the {shop}",
         "I am unhappy with the {goods} from the {shop}", "my {goods} arrived damaged",
     ),
@@ -360,6 +378,14 @@ ORDERS = (
     "Put {goods} aside for {name} until {day}, {price} coins in all.",
     "By {day} we need {goods}. The bill of {price} coins goes to {name}.",
     "{name} ordered {goods} and will pay {price} coins on {day}.",
+    "It is {name}. I would like to have {goods} on {day} and can pay {price} coins.",
+    "Could you send {goods} to {name}? {price} coins, and {day} would be best.",
+    "{name} takes {goods}. Price: {price} coins. Day: {day}.",
+    "On {day} {name} will come for {goods} and bring {price} coins.",
+    "Order of {name}: {goods}. To be paid: {price} coins. Wanted by {day}.",
+    "We need {goods}. {name} will fetch everything on {day} and pays {price} coins.",
+    "{price} coins from {name} for {goods}, please have them ready on {day}.",
+    "This is {name}. {day} is fine, {price} coins too. I want {goods}.",
 )
 SENTENCES = (
     ("I want to buy {some}.", "我要买{n}{mw}{good_zh}。"),
@@ -438,42 +464,61 @@ class Harbour:
             {"shop": list(SHOPS), "good": list(GOODS), "ship": list(SHIPS)}[kind], count
         )
 
-    def notice(self, records: int) -> tuple[str, list[tuple[dict, str]], list[tuple[str, str]]]:
-        """A text, the (record, attribute) pairs it states, and (kind, subject) pairs it lacks."""
+    def notice(
+        self, records: int, alike: int = 0, turned: bool = False
+    ) -> tuple[str, list[tuple[dict, str]], list[tuple[dict, str]]]:
+        """A text, the (record, attribute) pairs it states, and such pairs that it lacks.
+
+        alike: make all records of one kind and state the same attributes of each, this many.
+        turned: say values before their subjects, where there is such a sentence.
+        """
         rng = self.rng
         kinds = [rng.choice(list(TEXT_FACTS)) for _ in range(records)]
-        if rng.random() < 0.6:  # mostly one kind, so that only the subject tells records apart
+        if alike or rng.random() < 0.6:  # one kind: only the subject tells records apart
             kinds = [kinds[0]] * records
         stated, sentences, absent, unused = [], [], [], {}
         for kind in dict.fromkeys(kinds):  # in the order drawn: a set's order is not fixed
             count = kinds.count(kind)
             drawn = self.subjects(kind, count + 1)
             unused[kind] = drawn[-1]
+            attributes = list(TEXT_FACTS[kind])
+            rng.shuffle(attributes)
+            one_form = alike and rng.random() < 0.5  # say it of each record in the same words
+            ways = {
+                a: value_first(kind, a) if turned else TEXT_FACTS[kind][a][0] for a in attributes
+            }
+            forms = {a: rng.choice(ways[a]) for a in attributes}
             for subject in drawn[:-1]:
                 record = self.record(kind, subject)
-                attributes = list(TEXT_FACTS[kind])
-                rng.shuffle(attributes)
-                keep = rng.randint(1, min(3, len(attributes)))
+                keep = min(alike, len(attributes))
+                if not alike:
+                    rng.shuffle(attributes)
+                    keep = rng.randint(1, min(3, len(attributes)))
                 for attribute in attributes[:keep]:
                     stated.append((record, attribute))
-                    sentence = rng.choice(TEXT_FACTS[kind][attribute][0]).format(**record)
-                    sentences.append(sentence)
+                    form = rng.choice(ways[attribute])
+                    sentences.append((forms[attribute] if one_form else form).format(**record))
                 absent += [(record, attribute) for attribute in attributes[keep:]]
             stranger = self.record(kind, unused[kind])
             absent += [(stranger, attribute) for attribute in TEXT_FACTS[kind]]
         if rng.random() < 0.5:
             rng.shuffle(sentences)
+        if rng.random() < 0.4:
+            for aside in rng.sample(ASIDES, rng.randint(1, 2)):
+                sentences.insert(rng.randint(0, len(sentences)), aside)
         return " ".join(sentences), stated, absent
 
     def ask(self, record: dict, attribute: str) -> tuple[str, str]:
         _, questions, answer = TEXT_FACTS[record["kind"]][attribute]
         return self.rng.choice(questions).format(**record), answer.format(**record)
 
-    def text_questions(self, questions: int, records: int | None = None) -> Instance:
+    def text_questions(
+        self, questions: int, records: int | None = None, alike: int = 0, turned: bool = False
+    ) -> Instance:
         """A text of 1–5 records and `questions` questions about it; one in seven has no answer."""
         rng = self.rng
         while True:
-            text, stated, absent = self.notice(records or rng.randint(1, 5))
+            text, stated, absent = self.notice(records or rng.randint(1, 5), alike, turned)
             # a held-out text must say what is held out: a name with its shop, good, ship or goods
             if not self.test or any(attribute in NAMED for _, attribute in stated):
                 break
@@ -624,7 +669,19 @@ class Harbour:
 
         one, two = self.draw(lambda: (number(), number()))
         ask = rng.choice(
-            ("What is {} + {}?", "{} + {} = ?", "Add {} and {}.", "How much is {} + {}?")
+            (
+                "What is {} + {}?",
+                "{} + {} = ?",
+                "Add {} and {}.",
+                "How much is {} + {}?",
+                "What is {} plus {}?",
+                "What do {} and {} make?",
+                "{} and {}, how much is that?",
+                "Add {} to {}.",
+                "What is the sum of {} and {}?",
+                "Work out {} + {}.",
+                "One bill is {} coins, the other {} coins. How much together?",
+            )
         )
         turns = (user(ask.format(one, two)), assistant(think_sum(one, two)))
         return Instance("sums", turns, key=f"{one}+{two}")
@@ -707,13 +764,22 @@ class Harbour:
             turns += [m for m in instance.messages if m["role"] != "system"]
         return Instance(task, tuple(turns), "\n".join(i.key for i in drawn), first.tools)
 
-    def lesson(self, mix: dict[str, float]) -> Instance:
-        """A training conversation: a task drawn from the mix, asked several times over."""
+    def lesson(self, mix: dict[str, float], level: float = 1.0, turned: float = 0.0) -> Instance:
+        """A training conversation: a task drawn from the mix, asked several times over.
+
+        level from 0 to 1 is how long texts may be: from two records to five. Half of the texts,
+        below level 1 all, say the same of each record: only its subject tells the right answer.
+        turned is the share of these that say values before their subjects.
+        """
         rng = self.rng
         task = rng.choices(list(mix), list(mix.values()))[0]
         if task in ("text_qa", "dialogue"):
-            records = rng.randint(1, 5)
-            return self.text_questions(rng.randint(2, 3 + records), records)
+            records = rng.randint(1, 2 + round(3 * level))
+            alike = 0
+            if level < 1 or rng.random() < 0.5:
+                alike, records = rng.randint(1, 1 + round(2 * level)), max(2, records)
+            asked = rng.randint(records, 2 * records + 2)
+            return self.text_questions(asked, records, alike, alike > 0 and rng.random() < turned)
         if task == "tool":
             shown = rng.sample(list(SCHEMAS), rng.choice((1, 1, 2, 2, 3)))
             asked = [rng.choice(shown) for _ in range(rng.randint(2, 4))]

@@ -68,15 +68,17 @@ and small: at 5 to 16 inputs per task one answer moves a row by 6 to 20 points.
 
 ## Training
 
-{tokens:.1f} M tokens in {minutes:.0f} minutes ({speed:,.0f} tokens/s) on two CPU cores, one process
-per core, {dtype}. `python -m openmodels.minis.train {name}` repeats the recipe: {recipe}
+{tokens:.1f} M tokens in {minutes:.0f} minutes ({speed:,.0f} tokens/s) with {workers} process(es) of
+one thread on {device}, in {dtype}. `python -m openmodels.minis.train {name}` repeats the recipe:
+{recipe}
 
 The data are conversations from `openmodels.harbour` (train split, seeded), several questions to a
-text, and a share of random tokens that come back, on which only copying can be learned. The weights
-do not all start at random: two layers start with an induction head written by hand (`start_copying`
-in `openmodels/minis/train.py`), and everything is trained from there. A trial without it, which
-began with more recall and a higher rate, copied the name into 0 of 64 orders after 2.1 M tokens;
-this run copied 55 of 64 after 0.8 M. Weights are stored in bfloat16.
+text, and drills on random tokens: pieces that come back, where only copying can be learned, and
+tables told in words, where a value belongs to a row and a column. Texts start short and grow. The
+weights do not all start at random: three layers start with heads written by hand, one pair for
+copying and three for knowing whom a sentence is about (`start_copying` and `start_reading` in
+`openmodels/minis/train.py` say what they do and what was seen without them), and everything is
+trained from there. Weights are stored in bfloat16.
 
 ![Held-out accuracy against tokens read: requests are sorted first, orders and tool calls follow, \
 sums and words come late, and reading from a text of several subjects stays the weakest.](curve.svg)
@@ -159,7 +161,9 @@ def write(name: str, found: dict) -> None:
         tokens=last["tokens"] / 1e6,
         minutes=last["seconds"] / 60,
         speed=last["tokens"] / last["seconds"],
-        dtype="float32",
+        workers=last["on"][0],
+        device=last["on"][1].upper(),
+        dtype=last["on"][2],
         recipe=", ".join(
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in asdict(recipe).items()

@@ -27,7 +27,7 @@ def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int)
     )
 
 
-CONFIGS = {"mini-qwen": lambda: qwen(4, 256, 768, 4, 2)}
+CONFIGS = {"mini-qwen": lambda: qwen(6, 256, 512, 4, 2)}
 STANDS_FOR = {"mini-qwen": "qwen2.5-0.5b"}
 
 

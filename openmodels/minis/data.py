@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from itertools import permutations
 
 import torch
 
@@ -60,6 +61,35 @@ def recall(rng: random.Random, vocabulary: int, length: int) -> Document:
         segment = rng.choice(segments)
         ids += segment
         weights += [0.0] + [1.0] * (len(segment) - 1)
+    return Document(ids[:length], weights[:length])
+
+
+def binding(rng: random.Random, vocabulary: int, length: int) -> Document:
+    """Random tokens as a table in words: which value belongs to this row *and* this column.
+
+    First each cell once, as three tokens (row, column, value) in one of two orders that the
+    document keeps to, some with a token between, and a full stop; then rows and columns whose
+    value is the target. Reading from a text with several subjects is this task in sentences.
+    """
+    rows, columns = rng.choice(((2, 1), (4, 1), (5, 1), (2, 2), (2, 3), (3, 2), (3, 3), (4, 3)))
+    drawn = rng.sample(range(20, vocabulary), rows + columns + rows * columns + 4)
+    row, column, rest = drawn[:rows], drawn[rows : rows + columns], drawn[rows + columns :]
+    stop, between, values = rest[0], rest[1:4], iter(rest[4:])
+    cells = [(r, c, next(values)) for r in row for c in column]
+    rng.shuffle(cells)
+    orders = rng.choices(list(permutations(range(3))), k=2)
+    ids, weights = [], []
+    for cell in cells:
+        words = [cell[place] for place in rng.choice(orders)]
+        if rng.random() < 0.3:
+            words.insert(rng.randint(1, 2), rng.choice(between))
+        ids += [*words, stop]
+        weights += [0.0] * (len(words) + 1)
+    first, second = rng.choice(((0, 1), (1, 0)))
+    while len(ids) < length:
+        cell = rng.choice(cells)
+        ids += [cell[first], cell[second], cell[2]]
+        weights += [0.0, 0.0, 1.0]
     return Document(ids[:length], weights[:length])
 
 
@@ -125,14 +155,18 @@ class Stream:
                 if sum(len(d.ids) for d in pool) > 1.25 * self.batch_tokens:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
-            falling = recipe.recall_share * (1 - seen_tokens / recipe.recall_tokens)
-            share = max(recipe.recall_floor, falling)
-            if self.rng.random() < share:
+            begun = min(1, seen_tokens / recipe.begin_tokens)
+            if self.rng.random() < recipe.drill:
                 length = self.rng.randint(32, recipe.lengths[0])
-                document = recall(self.rng, len(self.tokenizer), length)
+                drill = self.rng.choice((recall, binding))
+                document = drill(self.rng, len(self.tokenizer), length)
             else:
-                self.harbour.invented = recipe.invented * min(1, seen_tokens / 4e6)
-                lesson = self.harbour.lesson(recipe.mix)
+                self.harbour.invented = recipe.invented * begun
+                mix = recipe.mix
+                if begun < 1:
+                    mix = {task: mix[task] for task in recipe.begin}
+                turned = recipe.turned * (seen_tokens >= recipe.turned_from)
+                lesson = self.harbour.lesson(mix, begun, turned)
                 document = encode(self.tokenizer, lesson, recipe.context_weight)
             size = next((n for n in recipe.lengths if len(document.ids) <= n), None)
             if size is None:
