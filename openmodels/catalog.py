@@ -1,6 +1,6 @@
-"""The landscape as data: one row per model, every row with its sources and the day it was checked.
+"""The landscape as data: models, scores, prices, hardware and claims, each row with its sources.
 
-The rows are `data/models.csv`; the shapes of some full-size models are `data/configs/*.json`.
+The rows are `data/*.csv`; the shapes of some full-size models are `data/configs/*.json`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import json
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 DATA = Path(__file__).parent / "data"
 STATUSES = ("announced", "released", "retired")
+REPORTER_TYPES = ("vendor_own", "vendor_other", "independent")
+VERDICTS = ("true", "partly", "outdated", "false", "not verifiable")
 
 
 @dataclass(frozen=True)
@@ -68,43 +71,136 @@ class Model:
         return None if self.params_total_B is None else round(self.params_total_B * 1e9)
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """One score of one model, as one party reported it. Two settings make two scores."""
+
+    model: str  # id of the catalogue; a name in lower case where it has no such row ("…-base")
+    benchmark: str
+    setting: str  # "" where the source states none
+    score: float
+    unit: str
+    reported_by: str
+    reporter_type: str  # vendor_own: of its own model; vendor_other: of another's; independent
+    date: str  # of the report: YYYY-MM-DD, YYYY-MM or YYYY, as exactly as known
+    source_urls: tuple[str, ...]
+    source: str  # in words, where there is no address
+    note: str
+    verified: bool
+    date_checked: str  # YYYY-MM-DD
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The scores of one model on one benchmark, apart by who reported them."""
+
+    vendor_own: tuple[Benchmark, ...]
+    vendor_other: tuple[Benchmark, ...]
+    independent: tuple[Benchmark, ...]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a provider asks for a model behind its API, per million tokens."""
+
+    model: str  # id of the catalogue; the provider's name where it has no such row
+    sold_as: str  # the provider's name
+    provider: str
+    tariff: str  # "peak" or "off-peak"; "" where the price is one all day
+    currency: str
+    input_per_M: float
+    output_per_M: float
+    cached_input_per_M: float | None
+    date: str  # of the price: YYYY-MM-DD, YYYY-MM or YYYY, as exactly as known
+    source_urls: tuple[str, ...]
+    source: str  # in words, where there is no address
+    note: str
+    verified: bool
+    date_checked: str  # YYYY-MM-DD
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A graphics card, a Mac, or a processor's memory. `None`: not stated in the sources.
+
+    A field named in `unverified_fields` was not seen in any of the sources.
+    """
+
+    id: str
+    kind: str  # gpu, mac or cpu
+    memory_GB: float | None  # 10^9 bytes
+    bandwidth_GBps: float  # peak, 10^9 bytes per second
+    power_W: float | None
+    list_price: float | None
+    currency: str  # of list_price
+    source_urls: tuple[str, ...]
+    source: str  # in words, where there is no address
+    note: str
+    verified: bool
+    unverified_fields: tuple[str, ...]
+    date_checked: str  # YYYY-MM-DD
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim about open models that is often read, and what checking it found."""
+
+    id: str  # a letter for the family and a number, e.g. "a2"
+    family: str
+    origin: str  # article: read in articles on these models; background: a question beside them
+    claim: str
+    verdict: str  # one of VERDICTS
+    evidence: str
+    source_urls: tuple[str, ...]
+    source: str  # in words, where there is no address
+    verified: bool
+    date_checked: str  # YYYY-MM-DD
+    experiment: str  # the notebook in chapters/ that shows it; "" while there is none
+
+
 _PARSE = {
     "str": str,
     "bool": lambda text: text == "yes",
+    "float": float,
     "int | None": lambda text: int(text) if text else None,
     "float | None": lambda text: float(text) if text else None,
 }
 _SEPARATOR = {"modality_in": "+", "source_urls": " ", "unverified_fields": " "}
+_FILES = {
+    Model: "models.csv",
+    Benchmark: "benchmarks.csv",
+    Price: "prices.csv",
+    Hardware: "hardware.csv",
+    Claim: "claims.csv",
+}
+Row = TypeVar("Row", Model, Benchmark, Price, Hardware, Claim)
 
 
-def _row(record: dict[str, str]) -> Model:
+def _row(record: dict[str, str], row_class: type[Row]) -> Row:
     values = {}
-    for field in fields(Model):
+    for field in fields(row_class):
         text = record[field.name]
         if field.name in _SEPARATOR:
             values[field.name] = tuple(text.split(_SEPARATOR[field.name])) if text else ()
         else:
             values[field.name] = _PARSE[field.type](text)
-    return Model(**values)
+    return row_class(**values)
 
 
 @cache
-def _rows() -> tuple[Model, ...]:
-    with (DATA / "models.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(_row(record) for record in csv.DictReader(file))
+def _rows(row_class: type[Row]) -> tuple[Row, ...]:
+    with (DATA / _FILES[row_class]).open(encoding="utf-8", newline="") as file:
+        return tuple(_row(record, row_class) for record in csv.DictReader(file))
 
 
 def models() -> list[Model]:
     """Every model of the catalogue, in the order of the file."""
-    return list(_rows())
+    return list(_rows(Model))
 
 
 def get(id: str) -> Model:
     """The model with this id, e.g. `get("qwen2.5-0.5b")`. LookupError names the closest ids."""
-    by_id = {model.id: model for model in _rows()}
-    if id not in by_id:
-        raise LookupError(f"the catalogue has no model {id!r}{_closest(id, by_id)}")
-    return by_id[id]
+    return _by_id(Model, "model", id)
 
 
 def find(**wanted) -> list[Model]:
@@ -124,7 +220,7 @@ def find(**wanted) -> list[Model]:
         values = ((getattr(model, name), value) for name, value in wanted.items())
         return all(v in has if isinstance(has, tuple) else v == has for has, v in values)
 
-    return [model for model in _rows() if matches(model)]
+    return [model for model in _rows(Model) if matches(model)]
 
 
 def config(id: str):
@@ -141,6 +237,101 @@ def config(id: str):
     return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8"))["config"])
 
 
+def benchmarks(
+    model: str | None = None, benchmark: str | None = None, reporter_type: str | None = None
+) -> list[Benchmark]:
+    """Scores in the order of the file, of one model, one benchmark, one type of reporter or all.
+
+    LookupError, with the closest names, for a model or benchmark that occurs nowhere and for a type
+    that is none of REPORTER_TYPES. A model of the catalogue without scores gives an empty list.
+    """
+    rows = _rows(Benchmark)
+    _check("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
+    _check("benchmark", benchmark, {row.benchmark for row in rows})
+    _check("type of reporter", reporter_type, REPORTER_TYPES)
+    return _chosen(rows, model=model, benchmark=benchmark, reporter_type=reporter_type)
+
+
+def side_by_side(model: str, benchmark: str) -> Reports:
+    """What a model's own vendor, other vendors and independent parties report on one benchmark.
+
+    Nothing is averaged or ranked across the three. LookupError as for `benchmarks`.
+    """
+    return Reports(*(tuple(benchmarks(model, benchmark, kind)) for kind in REPORTER_TYPES))
+
+
+def prices(model: str | None = None, provider: str | None = None) -> list[Price]:
+    """API prices in the order of the file, of one model, one provider or all.
+
+    LookupError, with the closest names, for a provider that occurs nowhere, and for a model that
+    occurs neither here nor in the catalogue.
+    """
+    rows = _rows(Price)
+    _check("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
+    _check("provider", provider, {row.provider for row in rows})
+    return _chosen(rows, model=model, provider=provider)
+
+
+def get_price(model: str, provider: str | None = None, tariff: str | None = None) -> Price:
+    """The one price of a model, e.g. `get_price("llama-4-scout", "Groq")`.
+
+    LookupError when there is none, and when several are left: then it names them.
+    """
+    found = _chosen(prices(model, provider), tariff=tariff)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LookupError(f"the catalogue has no price of {model!r} for this provider and tariff")
+    names = ", ".join(f"{row.provider} {row.tariff}".strip() for row in found)
+    raise LookupError(f"{model!r} has {len(found)} prices, name one provider and tariff: {names}")
+
+
+def hardware(kind: str | None = None) -> list[Hardware]:
+    """Hardware in the order of the file: "gpu", "mac", "cpu" or all. LookupError otherwise."""
+    rows = _rows(Hardware)
+    _check("kind of hardware", kind, {row.kind for row in rows})
+    return _chosen(rows, kind=kind)
+
+
+def get_hardware(id: str) -> Hardware:
+    """The hardware with this id, e.g. `get_hardware("RTX 4090")`. LookupError as for `get`."""
+    return _by_id(Hardware, "hardware", id)
+
+
+def claims(family: str | None = None, verdict: str | None = None) -> list[Claim]:
+    """Claims in the order of the file, of one family, with one verdict or all.
+
+    LookupError, with the closest names, for a family without claims and an unknown verdict.
+    """
+    rows = _rows(Claim)
+    _check("family of claims", family, {row.family for row in rows})
+    _check("verdict", verdict, VERDICTS)
+    return _chosen(rows, family=family, verdict=verdict)
+
+
+def get_claim(id: str) -> Claim:
+    """The claim with this id, e.g. `get_claim("a2")`. LookupError as for `get`."""
+    return _by_id(Claim, "claim", id)
+
+
+def _by_id(row_class: type[Row], what: str, id: str) -> Row:
+    by_id = {row.id: row for row in _rows(row_class)}
+    _check(what, id, by_id)
+    return by_id[id]
+
+
+def _chosen(rows, **wanted) -> list:
+    """The rows whose fields equal what is wanted; None wants nothing."""
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    return [row for row in rows if all(getattr(row, name) == v for name, v in asked.items())]
+
+
+def _check(what: str, name: str | None, known) -> None:
+    if name is not None and name not in known:
+        raise LookupError(f"the catalogue has no {what} {name!r}{_closest(name, known)}")
+
+
 def _closest(name: str, known) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {', '.join(close)}?" if close else ""
+    lower = {other.lower(): other for other in sorted(known)}
+    close = difflib.get_close_matches(name.lower(), lower, n=3)
+    return f"; did you mean {', '.join(lower[other] for other in close)}?" if close else ""

@@ -1,31 +1,52 @@
-"""How big a model is, before it is there: parameters, bytes of weights, bytes of KV cache.
+"""What a model takes, before it is there: parameters, bytes, floating-point operations, money.
 
-1 GB is 10^9 bytes, as on a disk's label and a GPU's data sheet.
+1 GB is 10^9 bytes, as on a disk's label and a GPU's data sheet. Everything that is counted is
+counted on the transformers class of a config, built on torch's meta device: all shapes, no numbers.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
+if TYPE_CHECKING:
+    import torch
+
 GB = 10**9
 
-# ggml stores quantised weights in blocks: 32 weights and one 2-byte scale in q8_0 and q4_0.
-# q4_k_m mixes block types by layer; its figure is measured on Llama 3.1 8B.
-# Source: https://github.com/ggml-org/llama.cpp/blob/311c2c9f/tools/quantize/README.md
-BITS_PER_WEIGHT = {
-    "float32": 32.0,
-    "bfloat16": 16.0,
-    "float16": 16.0,
-    "int8": 8.0,
-    "q8_0": (32 * 8 + 16) / 32,
-    "q4_0": (32 * 4 + 16) / 32,
-    "q4_k_m": 4.8944,
+# ggml stores quantised weights in blocks of one row: (weights, bytes) of a block, scales included.
+# Source: https://github.com/ggml-org/llama.cpp/blob/01243c58/ggml/src/ggml-common.h
+BLOCKS = {
+    "float32": (1, 4),
+    "bfloat16": (1, 2),
+    "float16": (1, 2),
+    "int8": (1, 1),
+    "q8_0": (32, 2 + 32),
+    "q5_1": (32, 2 + 2 + 4 + 16),
+    "q5_0": (32, 2 + 4 + 16),
+    "q4_0": (32, 2 + 16),
+    "mxfp4": (32, 1 + 16),
+    "q6_k": (256, 2 + 16 + 64 + 128),
+    "q5_k": (256, 2 + 2 + 12 + 32 + 128),
+    "q4_k": (256, 2 + 2 + 12 + 128),
 }
+# q4_k_m and q5_k_m mix block types by layer; their figures are measured on Llama 3.1 8B.
+# Source: https://github.com/ggml-org/llama.cpp/blob/311c2c9f/tools/quantize/README.md
+BITS_PER_WEIGHT = {kind: 8 * n_bytes / weights for kind, (weights, n_bytes) in BLOCKS.items()} | {
+    "q4_k_m": 4.8944,
+    "q5_k_m": 5.7036,
+}
+HOURS_PER_YEAR = 365.25 * 24
 WORKING_SHARE = 0.1
 WORKING_BYTES = 500_000_000
+
+
+# --- Parameters and bytes -------------------------------------------------------------------------
 
 
 def model_class(config):
@@ -48,22 +69,58 @@ def model_class(config):
 
 
 def parameters(config) -> int:
-    """Number of parameters of a transformers config, tied weights counted once.
+    """Number of parameters of a transformers config, tied weights counted once."""
+    return _on_meta(config).num_parameters()
 
-    The model is built on torch's meta device: every shape is there, no number is stored.
+
+def active_parameters(config) -> int:
+    """Number of parameters one token passes through, tied weights counted once.
+
+    All of them, less the experts of each layer that a router leaves out: a token meets
+    `num_experts_per_tok` of a layer's routed experts (Shazeer et al. 2017, arXiv 1701.06538,
+    section 2). Shared experts, routers, embeddings and a vision or audio tower count in full, so
+    the figure is above a vendor's that leaves one of them out.
     """
-    import torch
-
-    with torch.device("meta"):
-        model = model_class(config)(config)
-    return model.num_parameters()
+    text = config.get_text_config()
+    return sum(_used(text, name, parameter) for _, name, parameter in _weights(config))
 
 
 def weight_bytes(n_parameters: int, kind: str = "bfloat16") -> int:
-    """Bytes of the weights stored as `kind`, a key of BITS_PER_WEIGHT (e.g. "q4_0")."""
+    """Bytes of the weights stored as `kind`, a key of BITS_PER_WEIGHT (e.g. "q4_0").
+
+    All weights are taken as stored alike; `gguf_bytes` goes tensor by tensor.
+    """
     if kind not in BITS_PER_WEIGHT:
         raise ValueError(f"unknown kind of weights {kind!r}; known: {', '.join(BITS_PER_WEIGHT)}")
     return round(n_parameters * BITS_PER_WEIGHT[kind] / 8)
+
+
+def gguf_bytes(config, kind: str = "q4_k_m") -> dict[str, int]:
+    """Bytes of a llama.cpp file of this kind, by part: embedding, layers, head, tower.
+
+    The sum is the file without its header and vocabulary. The rules are those of `llama-quantize`
+    without an importance matrix (https://github.com/ggml-org/llama.cpp, commit 007dbbf3,
+    src/llama-quant.cpp): the head, and an embedding tied to it, keep 6 bits or more; q4_k_m and
+    q5_k_m give 6 bits to the values and down projections of some layers; rows that do not fill a
+    block of 256 take one of 32; norms, biases and routers stay in float32. "mxfp4_moe" is mxfp4
+    for experts and 8 bits for the rest.
+
+    Assumed: a vision or audio tower stays in 16 bits, as in llama.cpp's second file for it, and
+    DeepSeek's `kv_b_proj` is stored as two tensors.
+
+    ValueError for a kind that is none of a llama.cpp file.
+    """
+    if kind not in _GGUF_BASE:
+        raise ValueError(f"unknown kind of llama.cpp file {kind!r}; known: {', '.join(_GGUF_BASE)}")
+    text = config.get_text_config()
+    size = {"embedding": 0, "layers": 0, "head": 0, "tower": 0}
+    for part, name, parameter in _weights(config):
+        if part == "tower":
+            size[part] += _stored(parameter.numel(), parameter.shape[-1], "float16")
+            continue
+        for row, weights in _gguf_rows(text, name, parameter):
+            size[part] += _stored(weights, row, _gguf_type(text, kind, part, name, parameter, row))
+    return size
 
 
 def kv_bytes_per_token(config, bytes_per_value: int = 2) -> int:
@@ -76,12 +133,164 @@ def kv_bytes_per_token(config, bytes_per_value: int = 2) -> int:
     `config`: a transformers config. `bytes_per_value`: 2 for bfloat16 and float16, 4 for float32.
     """
     text = config.get_text_config()
-    if getattr(text, "kv_lora_rank", None):
-        per_layer = text.kv_lora_rank + text.qk_rope_head_dim
-    else:
-        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        per_layer = 2 * text.num_key_value_heads * head_dim
-    return text.num_hidden_layers * per_layer * bytes_per_value
+    return text.num_hidden_layers * _kv_values(text) * bytes_per_value
+
+
+def kv_bytes(config, tokens: int, bytes_per_value: int = 2) -> int:
+    """Bytes of KV cache a text of `tokens` tokens fills, layer by layer.
+
+    A layer with a sliding window W keeps the last W - 1 tokens: the next token is the Wth it may
+    see (Mistral 7B, arXiv 2310.06825, section 2, whose rolling buffer has a place for that one
+    too). A layer with chunked attention (Llama 4; `chunked_overlay` in transformers'
+    masking_utils.py) is counted the same way, as transformers fills it; it needs less, the
+    `tokens % chunk` tokens of the chunk begun, and keeps the rest unread. Every other layer,
+    Llama 4's without rotary positions among them, keeps every token; latent attention keeps of
+    each what `kv_bytes_per_token` says. A window counts only where the config's layers use it.
+
+    Equal to transformers' `DynamicCache(config=config)` between two steps. While a long prompt is
+    read in one pass, each layer's keys and values exist for the whole prompt for a moment.
+
+    ValueError for a kind of layer this formula does not know.
+    """
+    text = config.get_text_config()
+    kept = sum(tokens if span is None else min(tokens, span - 1) for _, span in _layers(text))
+    return kept * _kv_values(text) * bytes_per_value
+
+
+# --- Operations and speed -------------------------------------------------------------------------
+
+
+def prefill_flops(config, tokens: int, n_logits: int = 1, skip_masked: bool = True) -> int:
+    """Floating-point operations to read a prompt of `tokens` tokens, text only.
+
+    2 per weight and token, a multiplication and an addition, over the active weights (Kaplan et al.
+    2020, arXiv 2001.08361, section 2.1), the head for `n_logits` positions (`generate` asks for
+    one); and 2 per component of a query's key and value for each pair of query and key. The
+    embedding is looked up, norms and softmax are left out.
+
+    `skip_masked`: count the pairs a query may see, as kernels that skip the others do. False
+    counts every pair of the prompt in every layer, as torch's FlopCounterMode does.
+    Latent attention is counted as transformers computes it here, with keys and values expanded.
+    Transformers' Llama 4 costs more: it runs every expert on every token, most of them on zeros.
+    """
+    text = config.get_text_config()
+    layers, head = _multiplied(config)
+    pairs = sum(
+        _pairs(kind, span, tokens) if skip_masked else tokens**2 for kind, span in _layers(text)
+    )
+    return 2 * (tokens * layers + n_logits * head) + 2 * pairs * _pair_width(text)
+
+
+def decode_flops(config, context: int, absorbed: bool = True) -> int:
+    """Floating-point operations for one more token, which sees `context` tokens, itself included.
+
+    As `prefill_flops`, for one query and with the head. Latent attention is counted `absorbed`,
+    as serving engines compute it: queries are taken into the latent space, and keys and values are
+    never expanded (DeepSeek-V2, arXiv 2405.04434, section 2.1.2). With `absorbed=False` the whole
+    context is expanded again for each token, as transformers does.
+    """
+    text = config.get_text_config()
+    layers, head = _multiplied(config)
+    seen = sum(_seen(kind, span, context) for kind, span in _layers(text))
+    flops = 2 * (layers + head)
+    if not _latent(text):
+        return flops + 2 * seen * _pair_width(text)
+    if absorbed:
+        width = 2 * text.kv_lora_rank + text.qk_rope_head_dim
+        return flops + 2 * seen * text.num_attention_heads * width
+    expanded = text.num_attention_heads * (text.qk_nope_head_dim + text.v_head_dim)
+    again = (context - 1) * text.num_hidden_layers * text.kv_lora_rank * expanded
+    return flops + 2 * again + 2 * seen * _pair_width(text)
+
+
+def decode_bytes(config, context: int, kind: str = "bfloat16", bytes_per_value: int = 2) -> int:
+    """Bytes read from memory for one more token of one text: active weights and KV cache.
+
+    Left out: the embedding, of which one row is read, and a vision or audio tower, which works on
+    the prompt only.
+    `kind`: as for `weight_bytes`. `bytes_per_value`: of the cache, as for `kv_bytes`.
+    """
+    return weight_bytes(sum(_multiplied(config)), kind) + kv_bytes(config, context, bytes_per_value)
+
+
+def decode_bound(bytes_read_per_token: float, bandwidth: float) -> float:
+    """Most tokens per second one text can be decoded at: bandwidth ÷ bytes read per token.
+
+    Every weight in use is read once per token, so memory is the limit for one text (Pope et al.
+    2022, arXiv 2211.05102, section 2). `bandwidth`: bytes per second, e.g.
+    `catalog.get_hardware("RTX 4090").bandwidth_GBps * GB`.
+    Measured: Llama 3 70B in q4_k_m on two RTX 3090, which take turns, decodes 16.95 tokens/s where
+    the ceiling is 22 (https://huggingface.co/datasets/rigbase/rigbase-local-llm-benchmarks).
+    """
+    _positive(bytes_read_per_token=bytes_read_per_token, bandwidth=bandwidth)
+    return bandwidth / bytes_read_per_token
+
+
+# --- Money ----------------------------------------------------------------------------------------
+
+
+def cost_per_million(
+    *,
+    price: float,
+    years: float,
+    power_W: float,
+    price_per_kWh: float,
+    tokens_per_second: float,
+    utilisation: float = 1.0,
+) -> float:
+    """What a million tokens cost on hardware of your own, in the currency of the prices.
+
+    The price is spread evenly over all tokens of the hardware's life; electricity is paid for the
+    working hours. `years`: of life. `utilisation`: share of the hours it works, in (0, 1].
+    Left out: power when idle, interest, repair, and the people who run it. ValueError for years or
+    tokens per second that are not above 0, and for a utilisation that is no share.
+
+    Example: 2,000 for 4 years, 450 W at 0.30 per kWh, 50 tokens/s all day: 0.32 + 0.75 = 1.07.
+    """
+    _positive(years=years, tokens_per_second=tokens_per_second, utilisation=utilisation)
+    if utilisation > 1:
+        raise ValueError(f"utilisation is a share of the hours, at most 1; got {utilisation}")
+    millions = tokens_per_second * 3600 / 1e6  # tokens per hour
+    hardware = price / (years * HOURS_PER_YEAR * utilisation * millions)
+    return hardware + power_W / 1000 * price_per_kWh / millions
+
+
+def api_cost_per_million(input_per_M: float, output_per_M: float, ratio: float = 3.0) -> float:
+    """What a million tokens cost behind an API, with `ratio` input tokens for each output token.
+
+    Example: `api_cost_per_million(0.10, 0.30, ratio=3)` is (3 × 0.10 + 0.30) / 4 = 0.15.
+    """
+    if ratio < 0:
+        raise ValueError(f"ratio is input tokens per output token, at least 0; got {ratio}")
+    return (ratio * input_per_M + output_per_M) / (ratio + 1)
+
+
+def break_even(
+    api_per_million: float,
+    *,
+    price: float,
+    years: float,
+    power_W: float,
+    price_per_kWh: float,
+    tokens_per_second: float,
+) -> float:
+    """Tokens per month from which hardware of your own is cheaper than an API; inf if never.
+
+    Below it the price of the hardware is spread over too few tokens. It is inf when the hardware,
+    working all day, still costs more. `api_per_million` and `tokens_per_second` must be of the
+    same mix of input and output. Arguments as for `cost_per_million`.
+    """
+    _positive(years=years, tokens_per_second=tokens_per_second)
+    millions = tokens_per_second * 3600 / 1e6  # tokens per hour
+    electricity = power_W / 1000 * price_per_kWh / millions
+    if api_per_million <= electricity:
+        return math.inf
+    needed = price / (years * 12) / (api_per_million - electricity) * 1e6
+    most = millions * HOURS_PER_YEAR / 12 * 1e6
+    return needed if needed <= most else math.inf
+
+
+# --- Whether it fits ------------------------------------------------------------------------------
 
 
 def needed_bytes(weights: int, kv_cache: int = 0) -> int:
@@ -114,7 +323,7 @@ def fits(
 ) -> Fit:
     """Would a model of `n_parameters` stored as `kind` run here?
 
-    `kv_cache`: bytes for the text (see kv_bytes_per_token). `available`: bytes; by default this
+    `kv_cache`: bytes for the text (see kv_bytes). `available`: bytes; by default this
     machine's free memory. Example: `fits(494_032_768, "bfloat16")`.
     """
     needed = needed_bytes(weight_bytes(n_parameters, kind), kv_cache)
@@ -175,3 +384,195 @@ def gigabytes(n_bytes: int) -> str:
     """`1_235_000_000` -> "1.2 GB"; small sizes keep two digits that matter ("0.0083 GB")."""
     value = n_bytes / GB
     return f"{value:,.1f} GB" if value >= 1 else f"{value:.2g} GB"
+
+
+# --- What is counted ------------------------------------------------------------------------------
+
+
+def _weights(config) -> Iterator[tuple[str, str, torch.nn.Parameter]]:
+    """(part, name, parameter) of each weight; part is embedding, layers, head or tower.
+
+    The text model is the module that holds `embed_tokens`; what lies outside it is a tower.
+    """
+    named = dict(_on_meta(config).named_parameters())
+    embedding = next(name for name in named if name.endswith("embed_tokens.weight"))
+    for name, parameter in named.items():
+        if name == embedding:
+            yield "embedding", name, parameter
+        elif name.endswith("lm_head.weight"):
+            yield "head", name, parameter
+        elif name.startswith(embedding.removesuffix("embed_tokens.weight")):
+            yield "layers", name, parameter
+        else:
+            yield "tower", name, parameter
+
+
+def _on_meta(config) -> torch.nn.Module:
+    import torch
+
+    with torch.device("meta"):
+        return model_class(config)(config)
+
+
+def _is_expert(name: str) -> bool:
+    """Transformers keeps a layer's routed experts in one tensor, (experts, …)."""
+    return "experts" in name.split(".")
+
+
+def _used(text, name: str, parameter) -> int:
+    """Numbers in this parameter that one token meets."""
+    if not _is_expert(name):
+        return parameter.numel()
+    return parameter.numel() // parameter.shape[0] * text.num_experts_per_tok
+
+
+def _multiplied(config) -> tuple[int, int]:
+    """Weights one token is multiplied with: (in the layers, in the head). No norms, no biases."""
+    text, layers = config.get_text_config(), 0
+    for part, name, parameter in _weights(config):
+        if part == "layers" and parameter.ndim == (3 if _is_expert(name) else 2):
+            layers += _used(text, name, parameter)
+    return layers, text.vocab_size * text.hidden_size
+
+
+def _latent(text) -> bool:
+    return bool(getattr(text, "kv_lora_rank", None))
+
+
+def _head_dim(text) -> int:
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def _kv_values(text) -> int:
+    """Numbers one layer keeps of one token."""
+    if _latent(text):
+        return text.kv_lora_rank + text.qk_rope_head_dim
+    return 2 * text.num_key_value_heads * _head_dim(text)
+
+
+def _pair_width(text) -> int:
+    """Multiplications for one query and one key: the score, and the share of the value."""
+    if _latent(text):
+        width = text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim
+    else:
+        width = 2 * _head_dim(text)
+    return text.num_attention_heads * width
+
+
+def _layers(text) -> list[tuple[str, int | None]]:
+    """(kind, span) of each layer's attention; the span of a full layer is None."""
+    window = getattr(text, "sliding_window", None)
+    chunk = getattr(text, "attention_chunk_size", None)
+    spans = {"full_attention": None, "sliding_attention": window, "chunked_attention": chunk}
+    kinds = getattr(text, "layer_types", None)
+    if not kinds:
+        kind = "sliding" if window else "chunked" if chunk else "full"
+        kinds = [f"{kind}_attention"] * text.num_hidden_layers
+    unknown = sorted(set(kinds) - set(spans))
+    if unknown:
+        raise ValueError(f"no formula for layers of kind {', '.join(unknown)}")
+    return [(kind, spans[kind]) for kind in kinds]
+
+
+def _seen(kind: str, span: int | None, place: int) -> int:
+    """Keys the query at this place (1 is the first) may see, its own included."""
+    if kind == "chunked_attention":
+        return (place - 1) % span + 1
+    return place if span is None else min(place, span)
+
+
+def _pairs(kind: str, span: int | None, tokens: int) -> int:
+    """The sum of `_seen` over the first `tokens` places."""
+    if kind == "chunked_attention":
+        whole, rest = divmod(tokens, span)
+        return whole * _triangle(span) + _triangle(rest)
+    if span is None or tokens <= span:
+        return _triangle(tokens)
+    return _triangle(span) + (tokens - span) * span
+
+
+def _triangle(n: int) -> int:
+    return n * (n + 1) // 2
+
+
+# What llama-quantize gives a tensor that no rule names; what it takes for rows that do not fit.
+_GGUF_BASE = {
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "q8_0": "q8_0",
+    "q4_0": "q4_0",
+    "mxfp4_moe": "q8_0",
+    "q4_k_m": "q4_k",
+    "q5_k_m": "q5_k",
+    "q6_k": "q6_k",
+}
+_GGUF_FALLBACK = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
+
+
+def _gguf_rows(text, name: str, parameter) -> list[tuple[int, int]]:
+    """(length of a row, weights) of the tensors a parameter becomes."""
+    role = _role(name)
+    if role == "kv_b_proj":
+        per_row = text.num_attention_heads * text.kv_lora_rank
+        keys, values = text.qk_nope_head_dim, text.v_head_dim
+        return [(keys, per_row * keys), (text.kv_lora_rank, per_row * values)]
+    if not _is_expert(name) or role.endswith("bias"):
+        return [(parameter.shape[-1], parameter.numel())]
+    if role == "down_proj":
+        row = parameter.numel() // parameter.shape[0] // text.hidden_size
+        return [(row, parameter.numel())]
+    return [(text.hidden_size, parameter.numel())]
+
+
+def _gguf_type(text, kind: str, part: str, name: str, parameter, row: int) -> str:
+    """The block type a tensor gets in a file of this kind; a key of BLOCKS."""
+    base, role = _GGUF_BASE[kind], _role(name)
+    if parameter.ndim == 1 or role.endswith("bias") or role in ("gate", "router"):
+        return "float32"
+    if BLOCKS[base][0] == 1:
+        return base
+    chosen = base
+    if part == "head" or (part == "embedding" and text.tie_word_embeddings):
+        if base != "q8_0":
+            chosen = "q6_k" if row % BLOCKS[base][0] == 0 else "q8_0"
+    elif kind == "mxfp4_moe":
+        chosen = "mxfp4" if _is_expert(name) else base
+    elif part == "layers":
+        chosen = _gguf_layer_type(text, kind, name)
+    if row % BLOCKS[chosen][0]:
+        chosen = _GGUF_FALLBACK.get(chosen, "float16")
+    return chosen if row % BLOCKS[chosen][0] == 0 else "float16"
+
+
+def _gguf_layer_type(text, kind: str, name: str) -> str:
+    base, role = _GGUF_BASE[kind], _role(name)
+    eight_experts = getattr(text, "num_local_experts", None) == 8
+    if role in ("v_proj", "k_proj") and eight_experts:
+        return "q8_0"
+    if role == "o_proj" and eight_experts and kind == "q4_k_m":
+        return "q5_k"
+    layer, layers = int(name.split("layers.")[1].split(".")[0]), text.num_hidden_layers
+    eighth = layers // 8
+    more = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+    if role in ("v_proj", "down_proj") and more and kind in ("q4_k_m", "q5_k_m"):
+        return "q6_k"
+    grouped = text.num_key_value_heads < text.num_attention_heads
+    if role == "v_proj" and base == "q4_k" and layers == 80 and grouped:
+        return "q5_k"  # the shape of the 70B models
+    return base
+
+
+def _role(name: str) -> str:
+    return name.removesuffix(".weight").split(".")[-1]
+
+
+def _stored(weights: int, row: int, kind: str) -> int:
+    per_block, n_bytes = BLOCKS[kind]
+    return weights // row * (row // per_block) * n_bytes
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, got {value}")

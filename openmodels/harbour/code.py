@@ -1,0 +1,140 @@
+"""The ledger's functions: short Python functions with a docstring, graded by running them.
+
+An instance is one function: what its docstring asks (an aggregate over a list, of some of its
+entries, perhaps changed first) is held out as a combination, so a test function was never trained.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from openmodels.harbour.text import held_out
+
+LISTS = {  # name of the list: one entry's name
+    "prices": "price", "weights": "weight", "hours": "hour", "nights": "night", "duties": "duty",
+    "coins": "coin", "crates": "crate", "debts": "debt",
+}  # fmt: skip
+# what the docstring calls it: (name in the function's name, expression around the entries)
+AGGREGATES = {
+    "The sum of": ("sum", "sum({})"),
+    "The largest of": ("largest", "max(({}), default=0)"),
+    "The smallest of": ("smallest", "min(({}), default=0)"),
+    "The number of": ("count", "len([{}])"),
+    "A list of": ("list", "[{}]"),
+    "A sorted list of": ("sorted", "sorted({})"),
+    "A list without doubles of": ("set", "sorted(set({}))"),
+}
+CHOICES = {  # which entries: docstring, condition on x
+    "": "",
+    " above {n}": "x > {n}",
+    " below {n}": "x < {n}",
+    " of at least {n}": "x >= {n}",
+    " of at most {n}": "x <= {n}",
+    " other than {n}": "x != {n}",
+    " that are even": "x % 2 == 0",
+    " that are odd": "x % 2 == 1",
+}
+CHANGES = {  # what becomes of an entry first: docstring, expression of x
+    "": "x",
+    ", each plus {m}": "x + {m}",
+    ", each times {m}": "x * {m}",
+    ", each less {m}": "x - {m}",
+    ", each squared": "x * x",
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of the ledger.
+
+    head: signature and docstring, ending in a line break. body: one right body. calls: the lists
+    it is tried on. key: the combination its docstring asks for; splits share no key.
+    """
+
+    name: str
+    head: str
+    body: str
+    calls: tuple[tuple[int, ...], ...]
+    key: str
+
+    @property
+    def source(self) -> str:
+        return self.head + self.body
+
+    def test(self, source: str) -> str:
+        """A program that exits with an error unless `source` does what this function does."""
+        return (
+            f"{self.source}\nright = [{self.name}(list(x)) for x in {self.calls!r}]\n"
+            f"del {self.name}\n{source}\n"
+            f"assert [{self.name}(list(x)) for x in {self.calls!r}] == right\n"
+        )
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A function with a gap, for filling in the middle: prefix + middle + suffix is its source."""
+
+    function: Function
+    prefix: str
+    middle: str
+    suffix: str
+
+
+class Ledger:
+    """A seeded source of functions: the same seed and split give the same bytes everywhere."""
+
+    def __init__(self, seed: int, split: str = "train"):
+        if split not in ("train", "test"):
+            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        self.rng = random.Random(f"code/{split}/{seed}")
+        self.test = split == "test"
+
+    def function(self) -> Function:
+        """One function whose combination of words lies in this split."""
+        rng = self.rng
+        while True:
+            entries = rng.choice(list(LISTS))
+            words = [rng.choice(list(of)) for of in (AGGREGATES, CHOICES, CHANGES)]
+            n, m = rng.randint(2, 60), rng.randint(2, 9)
+            if held_out(entries, *words) == self.test:
+                break
+        aggregate, choice, change = words
+        short, around = AGGREGATES[aggregate]
+        x = entries[0]
+        condition = CHOICES[choice].format(n=n).replace("x", x)
+        changed = CHANGES[change].format(m=m).replace("x", x)
+        inside = f"{changed} for {x} in {entries}" + (f" if {condition}" if condition else "")
+        name = f"{short}_{entries}"
+        docstring = f"{aggregate} the {entries}{choice}{change}.".format(n=n, m=m)
+        return Function(
+            name,
+            head=f'def {name}({entries}):\n    """{docstring}"""\n',
+            body=f"    return {around.format(inside)}\n",
+            calls=self.calls(n),
+            key=docstring,
+        )
+
+    def calls(self, n: int) -> tuple[tuple[int, ...], ...]:
+        """Lists to try a function on: empty, one entry, around `n`, and a few at random."""
+        rng = self.rng
+        drawn = [[rng.randint(0, 70) for _ in range(rng.randint(3, 9))] for _ in range(4)]
+        around = [n - 1, n, n + 1, n, 7, 7, 8]
+        return tuple(map(tuple, ([], [n], around, *drawn)))
+
+    def gap(self) -> Gap:
+        """A function with a piece of its body cut out, at any two characters."""
+        function = self.function()
+        start = len(function.head) + self.rng.randrange(4, len(function.body) - 6)
+        stop = self.rng.randrange(start + 4, len(function.source))
+        source = function.source
+        return Gap(function, source[:start], source[start:stop], source[stop:])
+
+
+def functions(count: int, seed: int = 0, split: str = "test") -> Iterator[Function]:
+    """`count` functions, no two asked for in the same words."""
+    source, seen = Ledger(seed, split), set()
+    while len(seen) < count:
+        function = source.function()
+        if function.key not in seen:
+            seen.add(function.key)
+            yield function
