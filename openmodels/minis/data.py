@@ -166,9 +166,6 @@ class Stream:
                 if begun < 1:
                     mix = {task: mix[task] for task in recipe.begin}
                 turned = recipe.turned * (seen_tokens >= recipe.turned_from)
-                if seen_tokens >= recipe.last_from:
-                    mix = mix | {"text_qa": 2 * mix["text_qa"]}
-                    turned = recipe.last_turned
                 lesson = self.harbour.lesson(mix, begun, turned)
                 document = encode(self.tokenizer, lesson, recipe.context_weight)
             size = next((n for n in recipe.lengths if len(document.ids) <= n), None)

@@ -39,15 +39,13 @@ class Recipe:
             "words": 2.2, "sentences": 1.2,
         }
     )  # fmt: skip
-    tokens: float = 30e6
+    tokens: float = 25e6
     batch_tokens: int = 6144
     lengths: tuple[int, int] = (256, 512)
     begin_tokens: float = 2.5e6  # over these, only `begin` is read, and its texts grow
     begin: tuple[str, ...] = ("text_qa",)
     turned: float = 0.5  # share of the texts alike that say values before their subjects ...
     turned_from: float = 7.1e6  # ... from here on
-    last_from: float = 25e6  # from here on, texts weigh double and `last_turned` are turned
-    last_turned: float = 0.8
     context_weight: float = 0.05  # of predicting what the user says
     drill: float = 0.06  # share of drills (`data.recall`, `data.binding`)
     start_copying: bool = True  # see `start_copying` and `start_reading`
