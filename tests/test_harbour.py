@@ -11,7 +11,7 @@ from string import Formatter
 
 import pytest
 
-from openmodels.harbour import SCHEMAS, TASKS, Harbour, instances
+from openmodels.harbour import SCHEMAS, TASKS, Harbour, instances, text
 from openmodels.harbour.text import (
     HELD_OUT_PHRASINGS,
     HELD_OUT_SHARE,
@@ -345,6 +345,14 @@ def test_alike_records_differ_in_their_subject_only():
             assert all(attributes == said[0] and len(said[0]) == alike for attributes in said)
             assert len({record["subject"] for record, _ in stated}) * alike == len(stated)
             assert absent
+
+
+def test_turned_sentences_name_the_value_first():
+    assert text.value_first("ship", "captain") == (
+        "{name} is captain of the {ship}.",
+        "{name} commands the {ship}.",
+    )
+    assert text.value_first("shop", "place") == TEXT_FACTS["shop"]["place"][0]  # there is none
 
 
 def aliases(slots: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from string import Formatter
 
 from openmodels.harbour import world
@@ -230,13 +231,19 @@ ASIDES = (
 )  # fmt: skip
 
 
+def slots_of(template: str) -> list[str]:
+    """Names of a template's slots in their order."""
+    return [slot for _, slot, _, _ in Formatter().parse(template) if slot]
+
+
+@cache
 def value_first(kind: str, attribute: str) -> tuple[str, ...]:
     """The sentences that say an attribute's value before its subject; all, where none does."""
     sentences, _, answer = TEXT_FACTS[kind][attribute]
-    _, value = (slot for _, slot, _, _ in Formatter().parse(answer) if slot)
+    _, value = slots_of(answer)
 
     def turned(sentence: str) -> bool:
-        order = [slot for _, slot, _, _ in Formatter().parse(sentence) if slot]
+        order = slots_of(sentence)
         return order.index(value) < min(order.index(s) for s in order if s != value)
 
     return tuple(filter(turned, sentences)) or sentences
