@@ -189,8 +189,13 @@ def _row(record: dict[str, str], row_class: type[Row]) -> Row:
 
 @cache
 def _rows(row_class: type[Row]) -> tuple[Row, ...]:
-    with (DATA / _FILES[row_class]).open(encoding="utf-8", newline="") as file:
-        return tuple(_row(record, row_class) for record in csv.DictReader(file))
+    return tuple(_row(record, row_class) for record in records(_FILES[row_class]))
+
+
+def records(name: str) -> list[dict[str, str]]:
+    """The rows of one file of `data/`, as text: `records("clauses.csv")`."""
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def models() -> list[Model]:
@@ -246,9 +251,9 @@ def benchmarks(
     that is none of REPORTER_TYPES. A model of the catalogue without scores gives an empty list.
     """
     rows = _rows(Benchmark)
-    _check("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
-    _check("benchmark", benchmark, {row.benchmark for row in rows})
-    _check("type of reporter", reporter_type, REPORTER_TYPES)
+    check_name("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
+    check_name("benchmark", benchmark, {row.benchmark for row in rows})
+    check_name("type of reporter", reporter_type, REPORTER_TYPES)
     return _chosen(rows, model=model, benchmark=benchmark, reporter_type=reporter_type)
 
 
@@ -267,8 +272,8 @@ def prices(model: str | None = None, provider: str | None = None) -> list[Price]
     occurs neither here nor in the catalogue.
     """
     rows = _rows(Price)
-    _check("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
-    _check("provider", provider, {row.provider for row in rows})
+    check_name("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
+    check_name("provider", provider, {row.provider for row in rows})
     return _chosen(rows, model=model, provider=provider)
 
 
@@ -289,7 +294,7 @@ def get_price(model: str, provider: str | None = None, tariff: str | None = None
 def hardware(kind: str | None = None) -> list[Hardware]:
     """Hardware in the order of the file: "gpu", "mac", "cpu" or all. LookupError otherwise."""
     rows = _rows(Hardware)
-    _check("kind of hardware", kind, {row.kind for row in rows})
+    check_name("kind of hardware", kind, {row.kind for row in rows})
     return _chosen(rows, kind=kind)
 
 
@@ -304,8 +309,8 @@ def claims(family: str | None = None, verdict: str | None = None) -> list[Claim]
     LookupError, with the closest names, for a family without claims and an unknown verdict.
     """
     rows = _rows(Claim)
-    _check("family of claims", family, {row.family for row in rows})
-    _check("verdict", verdict, VERDICTS)
+    check_name("family of claims", family, {row.family for row in rows})
+    check_name("verdict", verdict, VERDICTS)
     return _chosen(rows, family=family, verdict=verdict)
 
 
@@ -316,7 +321,7 @@ def get_claim(id: str) -> Claim:
 
 def _by_id(row_class: type[Row], what: str, id: str) -> Row:
     by_id = {row.id: row for row in _rows(row_class)}
-    _check(what, id, by_id)
+    check_name(what, id, by_id)
     return by_id[id]
 
 
@@ -326,7 +331,8 @@ def _chosen(rows, **wanted) -> list:
     return [row for row in rows if all(getattr(row, name) == v for name, v in asked.items())]
 
 
-def _check(what: str, name: str | None, known) -> None:
+def check_name(what: str, name: str | None, known) -> None:
+    """LookupError, with the closest names, for a name that is not known; None is always fine."""
     if name is not None and name not in known:
         raise LookupError(f"the catalogue has no {what} {name!r}{_closest(name, known)}")
 

@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,6 +33,12 @@ SERIES = (
     {"color": "#c2571a", "linestyle": "--", "marker": "s"},
     {"color": "#4f7f3a", "linestyle": ":", "marker": "^"},
     {"color": "#777777", "linestyle": "-.", "marker": "D"},
+)
+POINTS = (  # markers alone tell them apart, in grey too
+    {"marker": "o", "markersize": 6, "color": DARK},
+    {"marker": "s", "markersize": 7, "markerfacecolor": "white", "color": "#c2571a", "mew": 1.6},
+    {"marker": "x", "markersize": 7, "color": "#333333", "mew": 1.8},
+    {"marker": "^", "markersize": 7, "markerfacecolor": LIGHT, "color": "#4f7f3a"},
 )
 PARTS = (
     {"facecolor": DARK},
@@ -126,6 +133,41 @@ def stacked(rows: Mapping[str, Mapping[str, float]], x: str) -> Figure:
     axes.set(xlabel=x, xlim=(0, 100))
     axes.grid(visible=False)
     axes.legend(ncols=len(PARTS), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
+def timeline(
+    groups: Mapping[str, Sequence[tuple[str, float]]],
+    y: str,
+    names: Mapping[str, tuple[str, float]] | None = None,
+    level: tuple[str, float] | None = None,
+) -> Figure:
+    """Points in time, from (date as YYYY-MM-DD or YYYY-MM, value) per group; values in logarithms.
+
+    `names`: points to label, from name to (date, value); a name with " |" at its end stands to the
+    left of its point. `level`: a named horizontal line. ValueError for more groups than POINTS.
+    """
+    if len(groups) > len(POINTS):
+        raise ValueError(f"{len(groups)} groups in one figure; at most {len(POINTS)} differ")
+    figure, [axes] = canvas(width=8, height=4.2)
+    for (label, points), look in zip(groups.items(), POINTS, strict=False):
+        days = [np.datetime64(day, "D") for day, _ in points]
+        axes.plot(days, [v for _, v in points], label=label, linestyle="", alpha=0.9, **look)
+    for name, (day, value) in (names or {}).items():
+        left = name.endswith(" |")
+        axes.annotate(
+            name.removesuffix(" |"), (np.datetime64(day, "D"), value), (-7 if left else 7, 0),
+            textcoords="offset points", ha="right" if left else "left", va="center", fontsize=8.5,
+        )  # fmt: skip
+    if level:
+        name, value = level
+        axes.axhline(value, color="#555555", linestyle="--", linewidth=1)
+        axes.annotate(name, (0.005, value), xycoords=("axes fraction", "data"), va="bottom")
+    axes.set(ylabel=y, yscale="log")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.margins(x=0.04)
+    axes.legend(ncols=len(POINTS), loc="lower center", bbox_to_anchor=(0.5, 1.0), handletextpad=0)
     return figure
 
 

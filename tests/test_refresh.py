@@ -80,7 +80,8 @@ def entry(*urls: str, name: str = "a row", day: str = "2026-01-01"):
 def test_every_row_and_config_is_an_entry():
     found = refresh.entries()
     assert {e.table for e in found} == {
-        *("models.csv", "benchmarks.csv", "prices.csv", "hardware.csv", "claims.csv", "configs")
+        *("models.csv", "benchmarks.csv", "prices.csv", "hardware.csv", "claims.csv"),
+        *("clauses.csv", "configs"),
     }
     assert "llama-4-scout · Groq" in [e.name for e in found]
     assert all(e.name and e.date_checked for e in found)

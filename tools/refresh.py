@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from openmodels import catalog  # noqa: E402
+from openmodels import catalog, licences  # noqa: E402
 
 STATE = ROOT / "build" / "refresh.json"
 TIMEOUT = 15.0  # seconds, for the connection, for each wait and for the page
@@ -68,6 +68,7 @@ def entries() -> list[Entry]:
         "prices.csv": (catalog.prices(), "model provider tariff"),
         "hardware.csv": (catalog.hardware(), "id"),
         "claims.csv": (catalog.claims(), "id"),
+        "clauses.csv": (licences.clauses(), "id"),
     }
     found = []
     for table, (rows, names) in tables.items():

@@ -1,0 +1,213 @@
+"""Explorers that answer in words and a table: choices above, the answer below.
+
+Tab reaches every choice, the arrow keys and the space bar change it. Where no kernel runs, the
+answer to the first choices stays, as text.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets
+
+from openmodels import catalog, doctor, licences
+
+ANY = "any"
+SHOWN = 12  # rows of the table of models
+WIDEST = 180  # characters of a line of text
+SIZES = {"up to 10 B": (0, 10), "10 to 100 B": (10, 100), "over 100 B": (100, float("inf"))}
+INPUTS = ("image", "audio", "video")
+USERS = {"up to 100 million": 0, "100 to 700 million": 101, "over 700 million": 701}
+Row = tuple[str, ...]
+
+
+def choice(name: str, options: Sequence[str] | Mapping[str, object], value=None):
+    """A labelled drop-down list; with a mapping, its values are passed on. First value: default."""
+    pairs = list(options.items()) if isinstance(options, Mapping) else [(o, o) for o in options]
+    return ipywidgets.Dropdown(
+        options=pairs,
+        value=pairs[0][1] if value is None else value,
+        description=name,
+        style={"description_width": "initial"},
+        layout={"width": "max-content"},
+    )
+
+
+def tick(name: str, value: bool = False):
+    """A labelled box to tick."""
+    return ipywidgets.Checkbox(value=value, description=name, indent=False)
+
+
+class Explorer(ipywidgets.VBox):
+    """Choices above the words and the table that `look_up` returns for them.
+
+    look_up: gets each choice's value under its name, with _ for spaces; returns (words, rows),
+    the first row the header, no rows for no table. Cells that begin with https:// become links.
+    Example: `Explorer(lambda ship: (f"The {ship} sails.", []), choice("ship", ["Heron", "Tern"]))`.
+    """
+
+    def __init__(self, look_up: Callable[..., tuple[str, list[Row]]], *controls):
+        self.look_up, self.controls = look_up, controls
+        self.words, self.table = ipywidgets.HTML(), ipywidgets.HTML()
+        for one in controls:
+            one.observe(self._update, names="value")
+        self._update()
+        super().__init__([*controls, self.words, self.table])
+
+    def _update(self, _change=None) -> None:
+        words, rows = self.look_up(
+            **{one.description.replace(" ", "_"): one.value for one in self.controls}
+        )
+        self.text = "\n\n".join(filter(None, [words, as_text(rows)]))
+        self.table.value = as_html(rows)
+        self.words.value = f'<div role="status">{html.escape(words)}</div>'
+
+    def _repr_mimebundle_(self, **options):
+        return super()._repr_mimebundle_(**options) | {"text/plain": self.text}
+
+
+def as_text(rows: list[Row]) -> str:
+    """A table as aligned text; one too wide for a screen as one block of lines per row."""
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) > WIDEST:
+        blocks = (
+            [
+                row[0],
+                *(f"  {name}: {cell}" for name, cell in zip(rows[0][1:], row[1:], strict=True)),
+            ]
+            for row in rows[1:]
+        )
+        return "\n".join("\n".join(block) for block in blocks)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def as_html(rows: list[Row]) -> str:
+    """A table as HTML, everything escaped."""
+
+    def line(row: Row, tag: str) -> str:
+        style = 'style="text-align:left; vertical-align:top; padding:0 0.8em 0.3em 0"'
+        return "".join(f"<{tag} {style}>{_linked(cell)}</{tag}>" for cell in row)
+
+    if not rows:
+        return ""
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows[1:])
+    head = f"<thead><tr>{line(rows[0], 'th')}</tr></thead>"
+    return f'<table style="line-height:1.3">{head}<tbody>{body}</tbody></table>'
+
+
+def _linked(cell: str) -> str:
+    parts = []
+    for part in html.escape(cell).split(" "):
+        link = part.startswith("https://")
+        parts.append(f'<a href="{part}">{_short(part)}</a>' if link else part)
+    return " ".join(parts)
+
+
+def _short(address: str) -> str:
+    site, _, rest = address.removeprefix("https://").partition("/")
+    return f"{site}/…/{rest.rsplit('/', 1)[-1]}" if "/" in rest else f"{site}/{rest}"
+
+
+# --- Which models are there, and which run here ---------------------------------------------------
+
+
+def runs(model: catalog.Model, here: doctor.Machine) -> tuple[str, str]:
+    """(verdict, reason): would this model run on this machine? As the doctor says it."""
+    if model.status == "announced":
+        return "no", "announced, no weights"
+    if model.licence == "closed":
+        return "no", "weights not published"
+    if model.parameters is None:
+        return "not known", "size not published"
+    found = doctor.runs(model.id, here)
+    return found.verdict, found.reason
+
+
+def shelf(
+    here: doctor.Machine,
+    licence: str = ANY,
+    size: str = ANY,
+    takes: str = ANY,
+    runs_here: str = ANY,
+) -> list[tuple[catalog.Model, str, str]]:
+    """(model, verdict, reason) of the catalogue's models that pass the filters, newest first.
+
+    licence: one of licences.KINDS; size: a key of SIZES, in billions of parameters; takes: one of
+    INPUTS; runs_here: "yes" or "no". ANY asks for nothing.
+    """
+    found = []
+    for model in catalog.models():
+        billions = (model.parameters or 0) / 1e9
+        low, high = SIZES.get(size, (0, float("inf")))
+        verdict, reason = runs(model, here)
+        if (
+            licence in (ANY, licences.kind(model))
+            and (size == ANY or low < billions <= high)
+            and (takes == ANY or takes in model.modality_in)
+            and (runs_here == ANY or verdict.startswith(runs_here))
+        ):
+            found.append((model, verdict, reason))
+    return sorted(found, key=lambda one: one[0].release_date, reverse=True)
+
+
+def models(here: doctor.Machine | None = None, **chosen: str) -> Explorer:
+    """Explore the catalogue: by licence, size, what a model takes, and whether it runs here.
+
+    here: the machine to judge by; this one if left out. chosen: the first choices, as for `shelf`.
+    """
+    here = here or doctor.machine()
+
+    def look_up(**filters: str) -> tuple[str, list[Row]]:
+        found = shelf(here, **filters)
+        able = sum(verdict.startswith("yes") for _, verdict, _ in found)
+        words = f"{len(found)} of {len(catalog.models())} models pass; {able} of them run here."
+        rows = [("model", "maker", "released", "parameters", "licence", "runs here?", "why")]
+        for model, verdict, reason in found[:SHOWN]:
+            size = f"{model.parameters / 1e9:,.1f} B" if model.parameters else "–"
+            licence = model.licence or "not stated"
+            rows.append(
+                (model.id, model.developer, model.release_date, size, licence, verdict, reason)
+            )
+        if len(found) > SHOWN:
+            words += f" The newest {SHOWN}:"
+        return words, rows if found else []
+
+    return Explorer(
+        look_up,
+        choice("licence", [ANY, *licences.KINDS], chosen.get("licence")),
+        choice("size", [ANY, *SIZES], chosen.get("size")),
+        choice("takes", [ANY, *INPUTS], chosen.get("takes")),
+        choice("runs here", [ANY, "yes", "no"], chosen.get("runs_here")),
+    )
+
+
+# --- May I …? -------------------------------------------------------------------------------------
+
+
+def may_i(model: str = "llama-4-scout", use: str = "product", in_eu: bool = False) -> Explorer:
+    """Ask the licences: a model, a use, where you are based, how many users you have."""
+
+    def look_up(model: str, may_I: str, based_in_the_EU: bool, monthly_users: float):
+        answer = licences.may_i(model, may_I, based_in_the_EU, monthly_users)
+        rows = [("clause", "what it means", "in its words", "source", "checked")]
+        for one in answer.clauses:
+            where = f"{one.licence}, {one.section}" if one.section else one.licence
+            checked = f"{one.date_checked}, {licences.SEEN[one.seen]}"
+            rows.append((where, one.means, one.quote, " ".join(one.source_urls), checked))
+        asked = f"May I {licences.USES[may_I]}? {model}: {answer.verdict}. {answer.because}"
+        return asked.strip(), rows if answer.clauses else []
+
+    uses = {text: key for key, text in licences.USES.items()}
+    return Explorer(
+        look_up,
+        choice("model", [row.id for row in catalog.models()], model),
+        choice("may I", uses, use),
+        tick("based in the EU", in_eu),
+        choice("monthly users", USERS),
+    )

@@ -1,0 +1,158 @@
+"""May I …? What the licences of the catalogue's models say to a use, each answer with its clause.
+
+The clauses are `data/clauses.csv`: what each allows, asks or forbids, in the course's words and in
+the licence's own, with source and date. The rules below only pick the clauses that apply.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from openmodels import catalog
+
+USES = {
+    "research": "study it, unpaid and apart from any business",
+    "evaluate": "try it out at work",
+    "work": "use it for the work of my company",
+    "product": "build it into a product or service",
+    "host": "offer the model itself to others, as an API",
+    "share": "pass on the weights, or what I made of them",
+    "train": "train another model on its answers",
+}
+EFFECTS = ("allows", "asks", "forbids")
+VERDICTS = ("yes", "yes, if", "no", "not known")
+SEEN = {
+    "text": "read in the licence's text or a copy of it",
+    "quoted": "quoted by others; the text itself was not seen",
+    "summary": "known from a summary; the text itself was not seen",
+}
+KINDS = ("Apache or MIT", "terms of its own", "research only", "not stated", "closed")
+PERMISSIVE = ("Apache-2.0", "MIT")
+RESEARCH = ("Mistral AI Research License", "Qwen RESEARCH LICENSE")
+
+
+@dataclass(frozen=True)
+class Clause:
+    """What one clause of one licence says to some uses."""
+
+    id: str
+    licence: str  # as in the catalogue
+    section: str  # "" where the source names none
+    effect: str  # one of EFFECTS
+    uses: tuple[str, ...]  # keys of USES
+    models: tuple[str, ...]  # ids, where the licence's name stands for several texts; () is all
+    in_eu: bool  # applies only to people and companies based in the European Union
+    image_input: bool  # applies only to models that take images
+    users_above_M: float  # applies only above this many million monthly users
+    means: str  # in the course's words
+    quote: str  # in the licence's words; "" where its words were not seen
+    seen: str  # a key of SEEN
+    source_urls: tuple[str, ...]
+    date_checked: str  # YYYY-MM-DD
+
+    def __str__(self) -> str:
+        where = f"{self.licence}, {self.section}" if self.section else self.licence
+        words = f": «{self.quote}»" if self.quote else ""
+        seen = f"{SEEN[self.seen]}, {self.date_checked}"
+        return f"{self.means}\n  {where}{words}\n  {' '.join(self.source_urls)} ({seen})"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A verdict on one use of one model, with the clauses it rests on."""
+
+    model: str
+    use: str
+    verdict: str  # one of VERDICTS
+    because: str
+    clauses: tuple[Clause, ...]
+
+    def __str__(self) -> str:
+        head = f"{self.model} · {USES[self.use]}: {self.verdict}. {self.because}".strip()
+        return "\n".join([head, *(f"- {clause}" for clause in self.clauses)])
+
+
+@cache
+def clauses() -> tuple[Clause, ...]:
+    """Every clause, in the order of the file."""
+    return tuple(
+        Clause(
+            **{
+                **record,
+                "uses": tuple(record["uses"].split()),
+                "models": tuple(record["models"].split()),
+                "in_eu": record["in_eu"] == "yes",
+                "image_input": record["image_input"] == "yes",
+                "users_above_M": float(record["users_above_M"] or 0),
+                "source_urls": tuple(record["source_urls"].split()),
+            }
+        )
+        for record in catalog.records("clauses.csv")
+    )
+
+
+def kind(model: catalog.Model) -> str:
+    """Which of KINDS a model's licence is. Where two licences apply, the stricter one counts."""
+    if model.licence in ("", "closed"):
+        return "closed" if model.licence else "not stated"
+    names = licences_of(model)
+    if set(names) <= set(PERMISSIVE):
+        return "Apache or MIT"
+    return "research only" if set(names) & set(RESEARCH) else "terms of its own"
+
+
+def licences_of(model: catalog.Model) -> list[str]:
+    """The licences that apply together, e.g. two for a model tuned from another maker's."""
+    names = model.licence.split(" + ") if model.licence else []
+    return [re.sub(r"^(Llama [\d.]+) licence$", r"\1 Community License", name) for name in names]
+
+
+def may_i(model: str, use: str, in_eu: bool = False, users_M: float = 0) -> Answer:
+    """May I use this model of the catalogue for this, as far as its licence goes?
+
+    use: a key of USES. in_eu: you live in the European Union, or your company is based there.
+    users_M: monthly users of all your products, in millions.
+    LookupError, with the closest names, for a model or a use that is not known; ValueError for
+    fewer than no users.
+
+    Example: `may_i("llama-4-scout", "product", in_eu=True).verdict` is "no".
+    """
+    row = catalog.get(model)
+    catalog.check_name("use", use, USES)
+    if users_M < 0:
+        raise ValueError(f"users_M is {users_M}; millions of monthly users, at least 0")
+    if row.status == "announced":
+        return Answer(model, use, "no", "It was announced, but no weights were released.", ())
+    if row.licence == "closed":
+        return Answer(
+            model, use, "no", "Its weights are not published; only its maker runs it.", ()
+        )
+    if not row.licence:
+        return Answer(model, use, "not known", "The catalogue knows no licence of it.", ())
+
+    found = [clause for clause in clauses() if _applies(clause, row, use, in_eu, users_M)]
+    forbids, asks, allows = (
+        tuple(clause for clause in found if clause.effect == effect)
+        for effect in ("forbids", "asks", "allows")
+    )
+    silent = [name for name in licences_of(row) if name not in {one.licence for one in allows}]
+    doubt = "Which licence it has was not seen at a source." * ("licence" in row.unverified_fields)
+    if forbids:
+        return Answer(model, use, "no", f"{doubt} It takes another licence.".strip(), forbids)
+    if silent:
+        because = f"Our table has no clause that allows it; read this: {silent[0]}."
+        return Answer(model, use, "not known", f"{doubt} {because}".strip(), asks + allows)
+    return Answer(model, use, "yes, if" if asks else "yes", doubt, asks + allows)
+
+
+def _applies(clause: Clause, model: catalog.Model, use: str, in_eu: bool, users_M: float) -> bool:
+    return (
+        clause.licence in licences_of(model)
+        and use in clause.uses
+        and (not clause.models or model.id in clause.models)
+        and (in_eu or not clause.in_eu)
+        and ("image" in model.modality_in or not clause.image_input)
+        and (users_M > clause.users_above_M or not clause.users_above_M)
+    )

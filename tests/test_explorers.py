@@ -1,0 +1,163 @@
+"""The explorers of words and tables, and the figures of chapter 1."""
+
+import re
+
+import pytest
+
+from openmodels import catalog, doctor, explorers, licences, plots, sizing
+
+GB = sizing.GB
+
+
+def machine(memory: float, gpu: float = 0) -> doctor.Machine:
+    """A machine with this much free memory, in GB."""
+    return doctor.Machine(
+        "Linux x86_64", "3.11", 2, 2, int(64 * GB), int(memory * GB), 0, "none", int(gpu * GB)
+    )
+
+
+@pytest.fixture
+def ships():
+    def look_up(ship: str, at_sea: bool, crew: int):
+        if not at_sea:
+            return f"The {ship} is <here>.", []
+        return f"The {ship} sails with {crew}.", [("ship", "log"), (ship, "https://a.example/x/y")]
+
+    return explorers.Explorer(
+        look_up,
+        explorers.choice("ship", ["Heron", "Tern"]),
+        explorers.tick("at sea"),
+        explorers.choice("crew", {"few": 3, "many": 30}),
+    )
+
+
+def test_a_choice_changes_the_answer(ships):
+    ship, at_sea, crew = ships.controls
+    assert ships.text == "The Heron is <here>."
+    assert ships.words.value == '<div role="status">The Heron is &lt;here&gt;.</div>'
+    assert ships.table.value == ""
+    ship.value, at_sea.value, crew.value = "Tern", True, 30
+    assert ships.text == ("The Tern sails with 30.\n\nship  log\nTern  https://a.example/x/y")
+    assert '<a href="https://a.example/x/y">a.example/…/y</a>' in ships.table.value
+
+
+def test_the_stored_output_is_the_answer(ships):
+    stored = ships._repr_mimebundle_()
+    assert stored["text/plain"] == "The Heron is <here>."
+    assert "application/vnd.jupyter.widget-view+json" in stored
+
+
+def test_every_choice_is_labelled_and_reached_by_the_keyboard(ships):
+    for one in [*ships.controls, *explorers.models(machine(16)).controls]:
+        assert one.description
+        assert one.tabbable is not False
+    assert list(ships.children) == [*ships.controls, ships.words, ships.table]
+
+
+def test_a_wide_table_becomes_blocks():
+    rows = [("clause", "words"), ("a", "x" * explorers.WIDEST), ("b", "y")]
+    assert explorers.as_text(rows).splitlines()[0::2] == ["a", "b"]
+    assert explorers.as_text([]) == explorers.as_html([]) == ""
+
+
+# --- Models ---------------------------------------------------------------------------------------
+
+
+def test_runs_says_why():
+    small = machine(8)
+    assert explorers.runs(catalog.get("llama-4-behemoth"), small) == ("no", "announced, no weights")
+    assert explorers.runs(catalog.get("muse-spark"), small) == ("no", "weights not published")
+    assert explorers.runs(catalog.get("gemma-4-e2b"), small) == ("not known", "size not published")
+    verdict, reason = explorers.runs(catalog.get("qwen2.5-7b"), small)
+    assert verdict == "yes, 4 bits" and "of 8.0 GB" in reason
+    assert explorers.runs(catalog.get("qwen2.5-0.5b"), small)[0] == "yes, bf16"
+    assert explorers.runs(catalog.get("kimi-k3"), small)[0] == "no"
+
+
+def test_filters_narrow_the_shelf():
+    here = machine(24)
+    everything = explorers.shelf(here)
+    assert len(everything) == len(catalog.models())
+    dates = [model.release_date for model, _, _ in everything]
+    assert dates == sorted(dates, reverse=True)
+
+    def names(**filters):
+        return {model.id for model, _, _ in explorers.shelf(here, **filters)}
+
+    assert {"qwen2.5-3b", "mistral-large-2-2407"} <= names(licence="research only")
+    assert "llama-4-scout" in names(size="over 100 B", takes="image")
+    assert "llama-4-scout" not in names(runs_here="yes")
+    assert "gemma-4-e2b" not in names(size="up to 10 B")  # its size is not published
+    split = [names(runs_here=answer) for answer in ("yes", "no")]
+    assert not split[0] & split[1]
+    assert names(licence="closed", runs_here="yes") == set()
+
+
+def test_more_memory_runs_more():
+    counts = [
+        sum(verdict.startswith("yes") for _, verdict, _ in explorers.shelf(machine(memory)))
+        for memory in (2, 8, 24, 80, 2000)
+    ]
+    assert counts == sorted(set(counts))
+
+
+def test_the_explorer_of_models():
+    explorer = explorers.models(machine(24), runs_here="yes")
+    passing = explorers.shelf(machine(24), runs_here="yes")
+    assert explorer.text.startswith(f"{len(passing)} of {len(catalog.models())} models pass")
+    licence, size, takes, here = explorer.controls
+    assert here.value == "yes"
+    licence.value, size.value = "research only", "over 100 B"
+    assert explorer.text == f"0 of {len(catalog.models())} models pass; 0 of them run here."
+    assert set(licence.options) > {(kind, kind) for kind in licences.KINDS}
+
+
+# --- Licences -------------------------------------------------------------------------------------
+
+
+def test_the_explorer_of_licences_says_what_the_rules_say():
+    explorer = explorers.may_i("llama-4-scout", "product")
+    model, use, in_eu, users = explorer.controls
+    assert "llama-4-scout: yes, if" in explorer.words.value
+    in_eu.value = True
+    assert "llama-4-scout: no" in explorer.words.value
+    assert "European Union" in explorer.table.value and "USE_POLICY.md" in explorer.table.value
+    model.value, users.value = "qwen2.5-72b", 101
+    assert "100 million" in explorer.text and "the text itself was not seen" in explorer.text
+    model.value = "hy3-preview"
+    assert explorer.table.value == "" and "not known" in explorer.text
+    assert {value for _, value in use.options} == set(licences.USES)
+
+
+def test_every_answer_shows_source_and_date():
+    explorer = explorers.may_i()
+    model, *_ = explorer.controls
+    for row in catalog.models():
+        model.value = row.id
+        for clause in licences.may_i(row.id, "product").clauses:
+            assert clause.source_urls[0] in explorer.text
+            assert clause.date_checked in explorer.text
+
+
+# --- The timeline ---------------------------------------------------------------------------------
+
+
+def test_a_timeline_tells_groups_apart_by_marker():
+    groups = {"old": [("2024-01", 7.0)], "new": [("2026-10-29", 1000.0), ("2026-02", 30.0)]}
+    figure = plots.timeline(groups, "parameters", {"seven |": ("2024-01", 7.0)}, ("here", 20.0))
+    [axes] = figure.axes
+    assert axes.get_yscale() == "log" and axes.get_ylabel() == "parameters"
+    drawn = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert [len(line.get_xdata()) for line in drawn] == [1, 2]
+    assert len({look["marker"] for look in plots.POINTS}) == len(plots.POINTS)
+    assert {text.get_text() for text in axes.texts} == {"seven", "here"}
+    assert plots.png(figure) == plots.png(
+        plots.timeline(groups, "parameters", {"seven |": ("2024-01", 7.0)}, ("here", 20.0))
+    )
+    with pytest.raises(ValueError, match="at most"):
+        plots.timeline({str(n): [] for n in range(len(plots.POINTS) + 1)}, "x")
+
+
+def test_the_licence_kinds_shown_are_those_of_the_catalogue():
+    text = explorers.models(machine(16)).table.value
+    assert re.search("Apache-2.0|MIT|not stated", text)
