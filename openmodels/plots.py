@@ -40,6 +40,12 @@ POINTS = (  # markers alone tell them apart, in grey too
     {"marker": "x", "markersize": 7, "color": "#333333", "mew": 1.8},
     {"marker": "^", "markersize": 7, "markerfacecolor": LIGHT, "color": "#4f7f3a"},
 )
+ANSWERS = {
+    "yes": {"marker": "o"},
+    "yes, if": {"marker": "o", "fillstyle": "bottom", "markerfacecoloralt": "white"},
+    "no": {"marker": "x", "mew": 2},
+    "not known": {"marker": "$?$"},
+}
 PARTS = (
     {"facecolor": DARK},
     {"facecolor": LIGHT, "hatch": "//"},
@@ -163,11 +169,36 @@ def timeline(
     if level:
         name, value = level
         axes.axhline(value, color="#555555", linestyle="--", linewidth=1)
-        axes.annotate(name, (0.005, value), xycoords=("axes fraction", "data"), va="bottom")
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(name, (0.995, value), **place, fontsize=8.5)
     axes.set(ylabel=y, yscale="log")
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.margins(x=0.04)
     axes.legend(ncols=len(POINTS), loc="lower center", bbox_to_anchor=(0.5, 1.0), handletextpad=0)
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
+def answers(rows: Mapping[str, Mapping[str, str]]) -> Figure:
+    """A grid of answers, each a key of ANSWERS: one line per row, one column per question."""
+    questions = list(next(iter(rows.values())))
+    figure, [axes] = canvas(width=8, height=1.1 + 0.34 * len(rows))
+    for answer, look in ANSWERS.items():
+        places = [
+            (column, line)
+            for line, row in enumerate(rows.values())
+            for column, question in enumerate(questions)
+            if row[question] == answer
+        ]
+        across, down = zip(*places, strict=True) if places else ((), ())
+        axes.plot(across, down, linestyle="", markersize=11, label=answer, color=DARK, **look)
+    axes.set_xticks(range(len(questions)), questions)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set(xlim=(-0.5, len(questions) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.legend(ncols=len(ANSWERS), loc="upper center", bbox_to_anchor=(0.5, 0.0))
     return figure
 
 

@@ -158,6 +158,16 @@ def test_a_timeline_tells_groups_apart_by_marker():
         plots.timeline({str(n): [] for n in range(len(plots.POINTS) + 1)}, "x")
 
 
+def test_a_grid_of_answers_shows_each_in_its_place():
+    rows = {"a": {"q": "yes", "r": "no"}, "b": {"q": "no", "r": "not known"}}
+    [axes] = plots.answers(rows).axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn == {"yes": [[0, 0]], "yes, if": [], "no": [[1, 0], [0, 1]], "not known": [[1, 1]]}
+    assert set(plots.ANSWERS) == set(licences.VERDICTS)
+    looks = [(look["marker"], look.get("fillstyle")) for look in plots.ANSWERS.values()]
+    assert len(set(looks)) == len(looks)
+
+
 def test_the_licence_kinds_shown_are_those_of_the_catalogue():
     text = explorers.models(machine(16)).table.value
     assert re.search("Apache-2.0|MIT|not stated", text)
