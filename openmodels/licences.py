@@ -7,6 +7,7 @@ the licence's own, with source and date. The rules below only pick the clauses t
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from functools import cache
 
@@ -55,8 +56,14 @@ class Clause:
     def __str__(self) -> str:
         where = f"{self.licence}, {self.section}" if self.section else self.licence
         words = f": «{self.quote}»" if self.quote else ""
-        seen = f"{SEEN[self.seen]}, {self.date_checked}"
-        return f"{self.means}\n  {where}{words}\n  {' '.join(self.source_urls)} ({seen})"
+        seen = f"({SEEN[self.seen]}, {self.date_checked})"
+        return "\n".join(
+            [
+                _wrapped(self.means, ""),
+                _wrapped(where + words),
+                *map(_wrapped, [*self.source_urls, seen]),
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,15 @@ class Answer:
 
     def __str__(self) -> str:
         head = f"{self.model} · {USES[self.use]}: {self.verdict}. {self.because}".strip()
-        return "\n".join([head, *(f"- {clause}" for clause in self.clauses)])
+        return "\n".join([_wrapped(head, ""), *(f"- {clause}" for clause in self.clauses)])
+
+
+def _wrapped(text: str, indent: str = "  ") -> str:
+    """Lines that fit a page; addresses stay whole."""
+    return textwrap.fill(
+        text, 98, initial_indent=indent, subsequent_indent=indent or "  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 @cache

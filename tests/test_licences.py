@@ -143,6 +143,12 @@ def test_what_we_do_not_know_is_said():
     assert "the text itself was not seen" in str(licences.may_i("qwen2.5-72b", "work"))
 
 
+def test_an_answer_fits_a_page_and_keeps_its_addresses_whole():
+    for row in catalog.models():
+        for line in str(licences.may_i(row.id, "share", in_eu=True)).splitlines():
+            assert len(line) <= 100 or line.strip().startswith("https://"), line
+
+
 def test_what_cannot_be_had():
     assert "no weights were released" in licences.may_i("llama-4-behemoth", "research").because
     assert "not published" in licences.may_i("muse-spark", "work").because
