@@ -211,7 +211,7 @@ def _stack(axis: Axes, parts: Sequence, rows: int) -> None:
         shape = " × ".join(map(str, part.shape))
         _row(axis, at, f"{part.name}   {shape}", part.parameters)
         at += 1
-    axis.set(xlim=(-0.01, 1.01), ylim=(rows, 0))
+    axis.set(xlim=(-0.01, 1.01), ylim=(rows + 0.4, 0))
 
 
 def _row(axis: Axes, at: float, text: str, parameters: int, **font) -> None:
@@ -229,7 +229,9 @@ def short(number: float) -> str:
 
 
 @matplotlib.rc_context(LOOK)
-def masks(panels: Mapping[str, object]) -> Figure:
+def masks(
+    panels: Mapping[str, object], x: str = "token looked at", y: str = "token that looks"
+) -> Figure:
     """Which token (row) looks at which (column), one square per title; a full cell: it does.
 
     panels: title to a boolean (tokens, tokens) matrix.
@@ -243,9 +245,9 @@ def masks(panels: Mapping[str, object]) -> Figure:
             edges, edges, mask, cmap=colours, vmin=0, vmax=1, edgecolors="#bbbbbb", linewidth=0.4
         )
         ticks = [1, *range(4, n + 1, 4)]
-        axis.set(xticks=ticks, yticks=ticks, aspect="equal", xlabel="token looked at")
+        axis.set(xticks=ticks, yticks=ticks, aspect="equal", xlabel=x)
         axis.set_title(title, fontsize=10)
         axis.invert_yaxis()
         axis.grid(visible=False)
-    axes[0].set_ylabel("token that looks")
+    axes[0].set_ylabel(y)
     return figure
