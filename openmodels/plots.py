@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
@@ -237,4 +238,89 @@ def chances(panels: Mapping[str, tuple[Sequence[str], Sequence[float], int]]) ->
         axis.set(title=title, xlabel="chance (%)", xlim=(0, max(percent) * 1.05))
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
+def blocks(layers: Mapping[str, Sequence]) -> Figure:
+    """Decoder layers side by side, two in a row, each a stack of its tensors.
+
+    layers: title to the `anatomy.Part`s of a layer. The filled part of a row is the tensor's share
+    of its layer's parameters.
+    """
+    rows = -(-len(layers) // 2)
+    deepest = max(len(parts) + len(_groups(parts)) for parts in layers.values())
+    figure = Figure(figsize=(8, rows * (0.5 + 0.19 * deepest)), layout="constrained")
+    axes = figure.subplots(rows, 2, squeeze=False).flatten()
+    for axis, (title, parts) in zip(axes, layers.items(), strict=False):
+        _stack(axis, parts, deepest)
+        axis.set_title(title, fontsize=9.5, loc="left")
+    for axis in axes:
+        axis.axis("off")
+    figure.supxlabel("filled: share of the layer's parameters", fontsize=9)
+    return figure
+
+
+def _groups(parts: Sequence) -> dict[str, int]:
+    """Parameters by group, in order; parts without a group have no heading."""
+    inside: dict[str, int] = {}
+    for part in parts:
+        inside[part.group] = inside.get(part.group, 0) + part.parameters
+    inside.pop("", None)
+    return inside
+
+
+def _stack(axis: Axes, parts: Sequence, rows: int) -> None:
+    total, inside = sum(part.parameters for part in parts), _groups(parts)
+    at, group = 0, ""
+    for part in parts:
+        if part.group != group:
+            group = part.group
+            if group:
+                _row(axis, at, group, inside[group], weight="bold")
+                at += 1
+        axis.barh(at + 0.5, part.parameters / total, height=0.86, color=LIGHT)
+        axis.barh(at + 0.5, 1, height=0.86, color="none", edgecolor=DARK, linewidth=0.6)
+        shape = " × ".join(map(str, part.shape))
+        _row(axis, at, f"{part.name}   {shape}", part.parameters)
+        at += 1
+    axis.set(xlim=(-0.01, 1.01), ylim=(rows + 0.4, 0))
+
+
+def _row(axis: Axes, at: float, text: str, parameters: int, **font) -> None:
+    font |= {"va": "center", "fontsize": 8}
+    axis.text(0.015, at + 0.53, text, **font)
+    axis.text(0.985, at + 0.53, short(parameters), ha="right", **font)
+
+
+def short(number: float) -> str:
+    """A number of parameters in three digits: 62,914,560 is "62.9 M"."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+@matplotlib.rc_context(LOOK)
+def masks(
+    panels: Mapping[str, object], x: str = "token looked at", y: str = "token that looks"
+) -> Figure:
+    """Which token (row) looks at which (column), one square per title; a full cell: it does.
+
+    panels: title to a boolean (tokens, tokens) matrix.
+    """
+    figure, axes = canvas(len(panels), width=2.5 * len(panels), height=2.9)
+    for axis, (title, mask) in zip(axes, panels.items(), strict=True):
+        n = len(mask)
+        edges = [place + 0.5 for place in range(n + 1)]
+        colours = ListedColormap(["white", DARK])
+        axis.pcolormesh(
+            edges, edges, mask, cmap=colours, vmin=0, vmax=1, edgecolors="#bbbbbb", linewidth=0.4
+        )
+        ticks = [1, *range(4, n + 1, 4)]
+        axis.set(xticks=ticks, yticks=ticks, aspect="equal", xlabel=x)
+        axis.set_title(title, fontsize=10)
+        axis.invert_yaxis()
+        axis.grid(visible=False)
+    axes[0].set_ylabel(y)
     return figure

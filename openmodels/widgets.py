@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from openmodels import plots
+from openmodels.catalog import VERDICTS, Claim
 
 DRAWS = 8
 SHOWN = 12  # tokens in the figure
@@ -117,4 +118,67 @@ def sampling(
         draw,
         slider("temperature", 0.1, 2.0, temperature),
         slider("top-p", 0.05, 1.0, top_p, 0.05),
+    )
+
+
+# --- The ledger of claims -------------------------------------------------------------------------
+
+
+def ledger_text(rows: list[Claim]) -> str:
+    """Claims as plain text, one a line: id, verdict, claim; marked where no source was seen."""
+    width = max(map(len, VERDICTS))
+    lines = [f"{row.id:4}{row.verdict:{width}}  {row.claim}{_unseen(row)}" for row in rows]
+    return "\n".join(lines) or "no claim"
+
+
+def _unseen(row: Claim) -> str:
+    return "" if row.verified else "  [UNVERIFIED: source not seen]"
+
+
+class Ledger(ipywidgets.VBox):
+    """Two lists to choose from, a line that says what is left, and the claims, each to unfold.
+
+    Where no kernel is live, its text is all claims, one a line.
+    """
+
+    def __init__(self, rows: list[Claim]) -> None:
+        """rows: the claims to browse, e.g. `catalog.claims()`."""
+        self.rows = rows
+        families = list(dict.fromkeys(row.family for row in rows))
+        self.verdict = ipywidgets.Dropdown(options=["all", *VERDICTS], description="verdict")
+        self.family = ipywidgets.Dropdown(options=["all", *families], description="family")
+        self.words, self.found = ipywidgets.HTML(), ipywidgets.HTML()
+        super().__init__([self.verdict, self.family, self.words, self.found])
+        for one in (self.verdict, self.family):
+            one.observe(self._update, names="value")
+        self._update()
+
+    def chosen(self) -> list[Claim]:
+        """The claims that pass both lists."""
+        asked = {"verdict": self.verdict.value, "family": self.family.value}
+        asked = {field: value for field, value in asked.items() if value != "all"}
+        return [row for row in self.rows if all(getattr(row, f) == v for f, v in asked.items())]
+
+    def _update(self, _change=None) -> None:
+        rows = self.chosen()
+        text = f"{len(rows)} of {len(self.rows)} claims. "
+        text += f"Verdict: {self.verdict.value}; family: {self.family.value}."
+        self.words.value = f'<div role="status">{html.escape(text)}</div>'
+        self.found.value = "".join(map(_entry, rows))
+
+    def _repr_mimebundle_(self, **options):
+        return super()._repr_mimebundle_(**options) | {"text/plain": ledger_text(self.rows)}
+
+
+def _entry(row: Claim) -> str:
+    """One claim in HTML: what it says and its verdict, then, unfolded, why and from where."""
+    claim, verdict, evidence, source = map(
+        html.escape, (row.claim, row.verdict + _unseen(row), row.evidence, row.source)
+    )
+    links = [f'<a href="{html.escape(url)}">{html.escape(url[8:])}</a>' for url in row.source_urls]
+    shown = f"<br>Shown in chapters/{html.escape(row.experiment)}." if row.experiment else ""
+    return (
+        f"<details><summary>{row.id} · <b>{verdict}</b> · {claim}</summary>"
+        f"<p>{evidence}{shown}<br>Checked {row.date_checked}: "
+        f"{'; '.join(filter(None, [*links, source]))}</p></details>"
     )
