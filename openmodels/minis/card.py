@@ -273,6 +273,7 @@ def draw(curve: list[dict], file: Path) -> None:
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "curve"  # the same file from the same numbers
+    matplotlib.rcParams["svg.fonttype"] = "none"  # letters as letters: a quarter of the size
     from matplotlib import pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7, 4))

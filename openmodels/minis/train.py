@@ -59,6 +59,8 @@ class Recipe:
     warmup: int = 100  # steps
     decay: float = 0.5  # last part of the run over which the rate falls to zero
     weight_decay: float = 0.05
+    teacher: str = ""  # a miniature whose distribution is learned beside the right answer ...
+    taught: float = 0.5  # ... with this share of the loss
     seed: int = 1
 
 
@@ -282,6 +284,17 @@ def things_and_stops(tokenizer) -> tuple[list[int], list[int]]:
     return sorted(ends), sorted(stops)
 
 
+def load_miniature(name: str) -> torch.nn.Module:
+    """A trained miniature of models/, or of build/ where it is not shipped, in float32."""
+    home = home_of(name)
+    if not (home / "model.safetensors").exists():
+        home = home.parents[1] / "build" / name
+    if not (home / "model.safetensors").exists():
+        raise FileNotFoundError(f"train {name} first: python -m openmodels.minis.train {name}")
+    model = AutoModelForCausalLM.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
+    return model.eval()
+
+
 class Balance:
     """Keeps a mixture's experts equally busy, each family in its own way.
 
@@ -342,9 +355,7 @@ class Run:
             start_copying(self.model)
             start_reading(self.model, self.tokenizer)
         elif self.recipe.start:
-            parent = AutoModelForCausalLM.from_pretrained(
-                home_of(self.recipe.start), dtype=torch.float32, use_safetensors=True
-            )
+            parent = load_miniature(self.recipe.start)
             upcycle.start_from(self.model, upcycle.read(parent, self.tokenizer))
         self.model.to(device).train()
         self.model.config.use_cache = False
@@ -365,6 +376,7 @@ class Run:
             if w.ndim > 1 and not any(part in n for part in apart)
         ]  # fmt: skip
         self.balance = Balance(self.model)
+        self.teacher = load_miniature(self.recipe.teacher) if self.recipe.teacher else None
         self.muon = Muon(
             [self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay, dtype
         )
@@ -395,7 +407,21 @@ class Run:
         losses = torch.nn.functional.cross_entropy(
             logits, batch.targets.view(-1)[chosen].to(self.device), reduction="none"
         )
+        if self.teacher is not None:
+            losses = losses.lerp(self.unlike(logits, batch, chosen), self.recipe.taught)
         return (losses * weights).sum() / weights.sum() + self.balance.loss()
+
+    def unlike(self, logits: torch.Tensor, batch: data.Batch, chosen: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy against the teacher's distribution, per chosen token (Hinton et al. 2015).
+
+        logits: (chosen tokens, vocabulary) of the student.
+        """
+        with torch.no_grad():
+            hidden = self.teacher.model(
+                input_ids=batch.ids, position_ids=batch.positions, use_cache=False
+            ).last_hidden_state
+            soft = self.teacher.lm_head(hidden.flatten(0, 1)[chosen]).softmax(-1)
+        return torch.nn.functional.cross_entropy(logits, soft.to(logits.device), reduction="none")
 
     def step(self, batch: data.Batch, rate: float) -> float:
         loss = self.loss(batch)
@@ -578,6 +604,9 @@ def publish(run: Run, home: Path) -> None:
     cast(run.model, torch.bfloat16)
     run.model.save_pretrained(home)
     run.tokenizer.save_pretrained(home)
+    file = home / "tokenizer.json"  # a third of its size without line breaks and spaces
+    words = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def main() -> None:

@@ -109,9 +109,10 @@ def start_from(target, source: Source) -> None:
 
 
 def mistral(layer, old, source: Source, number: int) -> None:
-    """The same layer without biases."""
+    """The same layer without biases; of the MLP, the busiest neurons, as many as there is room."""
     write_heads(layer.self_attn, source, number)
-    layer.mlp.load_state_dict(old.mlp.state_dict())
+    order = by_use(old.mlp, source.mlp_in[number])
+    write_mlp(layer.mlp, old.mlp, order[: layer.mlp.intermediate_size])
 
 
 def llama4(layer, old, source: Source, number: int) -> None:
@@ -126,7 +127,8 @@ def llama4(layer, old, source: Source, number: int) -> None:
             projection.weight.copy_(weight[:, apart].flatten(0, 1))
     order = by_use(old.mlp, source.mlp_in[number])
     if not layer.is_moe_layer:
-        return write_mlp(layer.feed_forward, old.mlp, order)
+        size = layer.feed_forward.gate_proj.out_features
+        return write_mlp(layer.feed_forward, old.mlp, order[:size])
     shared, moe = layer.feed_forward.shared_expert, layer.feed_forward
     size = moe.experts.expert_dim
     write_mlp(shared, old.mlp, order[:size])
