@@ -5,13 +5,17 @@ Row lengths are multiples of 256, which llama.cpp's k-quants need.
 
 from transformers import PreTrainedConfig, Qwen2Config
 
-from openmodels.minis.tokenizer import VOCABULARY
+from openmodels.minis.tokenizer import CODE_VOCABULARY, VOCABULARY
 
 
-def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int) -> Qwen2Config:
-    """A Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B."""
+def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
+         vocabulary: int = VOCABULARY, end: int = 2) -> Qwen2Config:  # fmt: skip
+    """A Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B.
+
+    end: the token that ends an answer, here <|im_end|>; pinned by a test.
+    """
     return Qwen2Config(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=hidden,
         num_hidden_layers=layers,
         intermediate_size=intermediate,
@@ -22,13 +26,16 @@ def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int)
         tie_word_embeddings=True,
         initializer_range=0.05,
         bos_token_id=None,
-        eos_token_id=2,  # <|im_end|>, pinned by a test
+        eos_token_id=end,
         pad_token_id=0,
     )
 
 
-CONFIGS = {"mini-qwen": lambda: qwen(6, 256, 512, 4, 2)}
-STANDS_FOR = {"mini-qwen": "qwen2.5-0.5b"}
+CONFIGS = {
+    "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
+    "mini-qwen-coder": lambda: qwen(3, 256, 256, 4, 1, CODE_VOCABULARY, end=0),
+}
+STANDS_FOR = {"mini-qwen": "qwen2.5-0.5b", "mini-qwen-coder": "qwen2.5-coder-0.5b"}
 
 
 def config(name: str) -> PreTrainedConfig:
