@@ -205,7 +205,7 @@ def test_scores_of_a_coder(monkeypatch, words):
     asked = {data.code_prompt(one): one for task in ("function", "fim")
              for one in coding.draw(task, 10, 0)}  # fmt: skip
 
-    def writes(model, tokenizer, prompts, batch, longest, temperature):
+    def writes(model, tokenizer, prompts, longest, temperature):
         texts = []
         for number, prompt in enumerate(prompts):
             one = asked[prompt]

@@ -4,8 +4,10 @@ Everything here is held out: what the docstrings ask for was never trained in th
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
+
+import torch
 
 from openmodels import sandbox
 from openmodels.harbour import code
@@ -79,6 +81,19 @@ def floor(asked: Sequence[Asked], seed: int = 0, trained: int = 4000) -> list[st
     ]
 
 
-def prompts(asked: Sequence[Asked]) -> list[str]:
-    """What the model is given to complete, in the form it was trained with."""
-    return [code_prompt(one) for one in asked]
+def solved(answer: Callable[..., list[str]], task: str, count: int, seed: int) -> int:
+    """How many of `count` held-out instances of a scored task are solved.
+
+    answer: from prompts, `longest` and `temperature` to texts, as `evaluate.answer` of a model.
+    """
+    asked = draw(task, count, seed)
+    if task.endswith("_floor"):
+        return sum(verdicts(asked, floor(asked)))
+    samples, temperature = (SAMPLES, TEMPERATURE) if task.endswith("_5") else (1, 0.0)
+    asked = [one for one in asked for _ in range(samples)]
+    torch.manual_seed(seed)
+    prompts = [code_prompt(one) for one in asked]
+    right = verdicts(asked, answer(prompts, longest=LONGEST, temperature=temperature))
+    groups = [right[start : start + samples] for start in range(0, len(right), samples)]
+    # a whole number, as many are drawn as the k of pass@k
+    return round(sum(pass_at(samples, sum(group), samples) for group in groups))

@@ -169,10 +169,11 @@ class Stream:
 
     def __init__(self, tokenizer, recipe, seed: int, batch_tokens: int):
         self.tokenizer, self.recipe, self.batch_tokens = tokenizer, recipe, batch_tokens
-        self.harbour, self.ledger = Harbour(seed, "train"), code.Ledger(seed, "train")
+        self.harbour = Harbour(seed, "train")
         self.rng = random.Random(seed)
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0
+        self.ledger = code.Ledger(seed, "train")
 
     def next(self, seen_tokens: int) -> Batch:
         """One batch, given how many tokens the whole run has read so far."""
@@ -183,14 +184,14 @@ class Stream:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
             begun = min(1, seen_tokens / recipe.begin_tokens)
-            if self.rng.random() < recipe.drill:
-                length = self.rng.randint(32, recipe.lengths[0])
-                drill = self.rng.choice((recall, binding))
-                document = drill(self.rng, len(self.tokenizer), length)
-            elif set(recipe.mix) <= set(code.TASKS):
+            if set(recipe.mix) <= set(code.TASKS):
                 [task] = self.rng.choices(list(recipe.mix), list(recipe.mix.values()))
                 asked = self.ledger.gap() if task == "fim" else self.ledger.function()
                 document = encode_code(self.tokenizer, asked, recipe.context_weight)
+            elif self.rng.random() < recipe.drill:
+                length = self.rng.randint(32, recipe.lengths[0])
+                drill = self.rng.choice((recall, binding))
+                document = drill(self.rng, len(self.tokenizer), length)
             else:
                 self.harbour.invented = recipe.invented * begun
                 mix = recipe.mix

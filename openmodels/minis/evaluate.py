@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -106,26 +107,6 @@ def tasks_of(tokenizer) -> tuple[str, ...]:
     return coding.SCORED if coding.is_coder(tokenizer) else SCORED
 
 
-def solved(model, tokenizer, task: str, count: int, seed: int) -> int:
-    """Right answers out of `count` held-out instances of one task."""
-    if task not in coding.SCORED:
-        drawn = draw(task, count, seed)
-        written = answer(model, tokenizer, [prompt(tokenizer, i) for i in drawn])
-        return sum(is_right(i, w) for i, w in zip(drawn, written, strict=True))
-    asked = coding.draw(task, count, seed)
-    if task.endswith("_floor"):
-        return sum(coding.verdicts(asked, coding.floor(asked)))
-    samples = coding.SAMPLES if task.endswith("_5") else 1
-    asked = [one for one in asked for _ in range(samples)]
-    torch.manual_seed(seed)
-    temperature = coding.TEMPERATURE if samples > 1 else 0.0
-    written = answer(model, tokenizer, coding.prompts(asked), 50, coding.LONGEST, temperature)
-    right = coding.verdicts(asked, written)
-    groups = (right[start : start + samples] for start in range(0, len(right), samples))
-    # a whole number, as many are drawn as the k of pass@k
-    return round(sum(coding.pass_at(samples, sum(group), samples) for group in groups))
-
-
 def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 500,
              seed: int = 0, show: Callable[[str, Score], None] | None = None,
              ) -> dict[str, Score]:  # fmt: skip
@@ -136,7 +117,14 @@ def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 
     """
     scores = {}
     for task in tasks or tasks_of(tokenizer):
-        scores[task] = score(solved(model, tokenizer, task, count, seed), count)
+        if task in coding.SCORED:
+            write = partial(answer, model, tokenizer)
+            scores[task] = score(coding.solved(write, task, count, seed), count)
+        else:
+            drawn = draw(task, count, seed)
+            written = answer(model, tokenizer, [prompt(tokenizer, i) for i in drawn])
+            right = sum(is_right(i, w) for i, w in zip(drawn, written, strict=True))
+            scores[task] = score(right, len(drawn))
         if show:
             show(task, scores[task])
     return scores

@@ -60,9 +60,7 @@ class Recipe:
 
 RECIPES = {
     "mini-qwen": Recipe(),
-    "mini-qwen-coder": Recipe(
-        mix={"function": 1, "fim": 3}, tokens=6e6, drill=0.0, start_copying=False
-    ),
+    "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start_copying=False),
 }
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
