@@ -360,7 +360,7 @@ def test_the_rate_rises_stays_and_falls():
 def make_run(monkeypatch, tmp_path):
     """Makes a single-process run of a tiny Qwen2 in tmp_path."""
     recipe = dataclasses.replace(
-        train.Recipe(), batch_tokens=512, lengths=(64, 256), warmup=2, start_copying=False
+        train.Recipe(), batch_tokens=512, lengths=(64, 256), warmup=2, start=""
     )
     monkeypatch.setitem(configs.CONFIGS, "tiny", tiny_config)
     monkeypatch.setitem(train.RECIPES, "tiny", recipe)
@@ -402,9 +402,11 @@ def test_a_model_can_start_with_copying():
     assert share() > 0.8
 
 
-@pytest.mark.parametrize(("layer", "head"), [(1, 2), (2, 0)])
-def test_a_model_can_start_with_reading(shipped, layer, head):
-    """Asked about one shop of three, both heads look at the sentence about it."""
+@pytest.mark.parametrize(
+    ("head", "sentence"), [(0, " The {} is run by {}."), (2, " {1} runs the {0}.")]
+)
+def test_a_model_can_start_with_reading(shipped, head, sentence):
+    """Asked about one shop of three, each head of layer 2 looks at the sentences of its kind."""
     torch.manual_seed(1)
     config = configs.config("mini-qwen")
     model = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").eval()
@@ -415,11 +417,11 @@ def test_a_model_can_start_with_reading(shipped, layer, head):
         right = 0
         for _ in range(texts):
             shops, names = rng.sample(list(SHOPS), 3), rng.sample(NAMES, 3)
-            sentences = [f" The {s} is run by {n}." for s, n in zip(shops, names, strict=True)]
-            asked = f"\nQuestion: Who runs the {shops[1]}?\nThe {shops[1]} is run by "
+            sentences = [sentence.format(*pair) for pair in zip(shops, names, strict=True)]
+            asked = f" Who runs the {shops[1]}?<|im_end|>\nThe {shops[1]} is run by "
             pieces = [ids(shipped, part) for part in (*sentences, asked)]
             row = torch.tensor([sum(pieces, [])])
-            looks = model(input_ids=row, output_attentions=True).attentions[layer][0, head, -1]
+            looks = model(input_ids=row, output_attentions=True).attentions[2][0, head, -1]
             seen = [part.sum().item() for part in looks.split([len(piece) for piece in pieces])]
             right += max(seen[:3]) == seen[1]
         return right / texts
@@ -427,7 +429,7 @@ def test_a_model_can_start_with_reading(shipped, layer, head):
     train.start_copying(model)
     assert share() < 0.6
     train.start_reading(model, shipped)
-    assert share() > 0.7
+    assert share() > 0.8
 
 
 def test_a_checkpoint_resumes_where_it_was(make_run):

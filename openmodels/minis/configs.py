@@ -3,9 +3,29 @@
 Row lengths are multiples of 256, which llama.cpp's k-quants need.
 """
 
-from transformers import PreTrainedConfig, Qwen2Config
+from transformers import (
+    DeepseekV3Config,
+    Llama4TextConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+)
 
 from openmodels.minis.tokenizer import CODE_VOCABULARY, VOCABULARY
+
+# what all have in common; 2 is <|im_end|>, pinned by a test
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.05,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def rotary(base: float) -> dict:
+    return {"rope_type": "default", "rope_theta": base}
 
 
 def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
@@ -15,27 +35,110 @@ def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
     end: the token that ends an answer, here <|im_end|>; pinned by a test.
     """
     return Qwen2Config(
-        vocab_size=vocabulary,
+        **COMMON | {"vocab_size": vocabulary, "eos_token_id": end},
         hidden_size=hidden,
         num_hidden_layers=layers,
         intermediate_size=intermediate,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=1024,
-        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        rope_parameters=rotary(1_000_000.0),
         tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=None,
-        eos_token_id=end,
-        pad_token_id=0,
+    )
+
+
+def mistral() -> MistralConfig:
+    """Mistral Large 2 in small: grouped-query attention, no biases, no window, as there."""
+    return MistralConfig(
+        **COMMON,
+        hidden_size=256,
+        num_hidden_layers=4,
+        intermediate_size=256,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        rms_norm_eps=1e-5,
+        sliding_window=None,
+        rope_parameters=rotary(1_000_000.0),
+        tie_word_embeddings=False,
+    )
+
+
+def deepseek() -> DeepseekV3Config:
+    """DeepSeek-V3 in small: a dense layer, then eight experts of which three see a token.
+
+    The rotary base is the square root of mini-qwen's: `upcycle.deepseek` says why.
+    """
+    return DeepseekV3Config(
+        **COMMON,
+        hidden_size=256,
+        num_hidden_layers=4,
+        intermediate_size=256,
+        moe_intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        n_shared_experts=1,
+        n_routed_experts=8,
+        num_experts_per_tok=3,
+        n_group=4,
+        topk_group=2,
+        first_k_dense_replace=1,
+        norm_topk_prob=True,
+        routed_scaling_factor=2.5,
+        q_lora_rank=128,
+        kv_lora_rank=96,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=64,
+        v_head_dim=64,
+        num_mtp_layers=0,
+        rope_parameters=rotary(1_000.0),
+        tie_word_embeddings=False,
+    )
+
+
+def llama4(layers: int, experts: int, expert: int, dense: int, every: int,
+           qk_norm: bool) -> Llama4TextConfig:  # fmt: skip
+    """The text part of a Llama 4: rotary layers in chunks, each fourth layer without positions.
+
+    expert, dense: intermediate sizes of an expert and of a layer without experts. every: which
+    layers have experts (1: all, as in Scout; 2: every second, as in Maverick).
+    """
+    return Llama4TextConfig(
+        **COMMON,
+        hidden_size=256,
+        num_hidden_layers=layers,
+        intermediate_size=expert,
+        intermediate_size_mlp=dense,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        num_local_experts=experts,
+        num_experts_per_tok=1,
+        interleave_moe_layer_step=every,
+        use_qk_norm=qk_norm,
+        attention_chunk_size=256,
+        no_rope_layer_interval=4,
+        attn_temperature_tuning=True,
+        rope_parameters=rotary(1_000_000.0),
+        tie_word_embeddings=False,
     )
 
 
 CONFIGS = {
     "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
+    "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
+    "mini-qwen-xs": lambda: qwen(4, 128, 256, 4, 2),
     "mini-qwen-coder": lambda: qwen(3, 256, 256, 4, 1, CODE_VOCABULARY, end=0),
+    "mini-mistral": mistral,
+    "mini-deepseek": deepseek,
 }
-STANDS_FOR = {"mini-qwen": "qwen2.5-0.5b", "mini-qwen-coder": "qwen2.5-coder-0.5b"}
+STANDS_FOR = {
+    "mini-qwen": "qwen2.5-0.5b",
+    "mini-qwen-s": "qwen2.5-0.5b",
+    "mini-qwen-xs": "qwen2.5-0.5b",
+    "mini-qwen-coder": "qwen2.5-coder-0.5b",
+    "mini-mistral": "mistral-large-2-2407",
+    "mini-deepseek": "deepseek-v3",
+}
 
 
 def config(name: str) -> PreTrainedConfig:
