@@ -29,7 +29,11 @@ GQA = {
     "self_attn.v_proj.weight": ("kv", "h"),
     "self_attn.o_proj.weight": ("h", "q"),
 }
-BIASES = {f"self_attn.{x}_proj.bias": (size,) for x, size in zip("qkv", ("q", "kv", "kv"))}
+BIASES = {
+    "self_attn.q_proj.bias": ("q",),
+    "self_attn.k_proj.bias": ("kv",),
+    "self_attn.v_proj.bias": ("kv",),
+}
 MLP = {
     "mlp.gate_proj.weight": ("i", "h"),
     "mlp.up_proj.weight": ("i", "h"),
