@@ -8,10 +8,13 @@ macOS; on Windows only the clock is.
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 try:
     import resource
@@ -20,6 +23,40 @@ except ImportError:  # Windows
 
 LONGEST_OUTPUT = 10_000  # characters kept of what the code printed
 LARGEST_FILE = 1_000_000  # bytes
+
+
+# Runs programs one after the other and says of each how it ended; one that ends the process stays
+# without a word. The clock, where there is one, counts the time the process computes.
+_EACH = """
+import builtins, os, sys
+try:
+    from signal import ITIMER_VIRTUAL, SIGVTALRM, setitimer, signal
+except ImportError:
+    def clock(seconds): pass
+else:
+    class TooLong(BaseException): pass
+    def ended(*_): raise TooLong
+    signal(SIGVTALRM, ended)
+    def clock(seconds): setitimer(ITIMER_VIRTUAL, seconds)
+out = os.fdopen(os.dup(1), "w")
+sys.stdout = sys.stderr = open(os.devnull, "w")
+original = dict(vars(builtins))
+for number, program in enumerate({programs!r}):
+    ok = False
+    try:
+        clock({seconds!r})
+        exec(compile(program, "program", "exec"), {{"__name__": "program"}})
+        ok = True
+    except BaseException:
+        pass
+    finally:
+        clock(0)
+    vars(builtins).update(original)
+    out.write(f"\\n{mark} {{number}} {{ok}}\\n")
+    out.flush()
+"""
+_TOGETHER = 50  # programs in one process
+_LONGEST = 60_000  # characters of them: they travel as one argument
 
 
 @dataclass(frozen=True)
@@ -78,6 +115,33 @@ def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> Ran:
         size = printed.seek(0, os.SEEK_END)
         printed.seek(max(0, size - LONGEST_OUTPUT))
         return Ran(state, printed.read().decode("utf-8", "replace"))
+
+
+def run_each(programs: Sequence[str], seconds: float = 0.5, memory_mb: int = 512) -> list[bool]:
+    """Whether each program reaches its end without an error; dozens share one process.
+
+    Same limits as `run`. A program that computes longer than `seconds`, exits, or takes the
+    process down is False; what it prints is thrown away. A program is never blamed for another:
+    where a process ends early, the one it was at is run again, alone, and then the others.
+    """
+    found: dict[int, bool] = {}
+    waiting, together = list(range(len(programs))), _TOGETHER
+    while waiting:
+        size = sum(
+            total <= _LONGEST for total in accumulate(len(programs[n]) for n in waiting[:together])
+        )
+        group = waiting[: max(1, size)]
+        mark = secrets.token_hex(8)
+        code = _EACH.format(programs=[programs[n] for n in group], seconds=seconds, mark=mark)
+        lines = run(code, 2 + seconds, memory_mb).output.splitlines()
+        said = [line.split()[1:] for line in lines if line.startswith(mark)]
+        found |= {group[int(number)]: ok == "True" for number, ok in said}
+        ended_early = len(said) < len(group)
+        if ended_early and len(group) == 1:
+            found[group[0]] = False
+        together = 1 if ended_early and len(group) > 1 else _TOGETHER
+        waiting = [n for n in waiting if n not in found]
+    return [found[n] for n in range(len(programs))]
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -113,3 +113,44 @@ def test_long_output_is_cut():
 )
 def test_memory_and_disk_are_limited(greedy):
     assert sandbox.run(greedy).state == "error"
+
+
+# --- Many programs in one process -----------------------------------------------------------------
+
+ACCIDENTS = {
+    "an endless loop": "while True: pass",
+    "an endless loop that stops for nothing": "while 1:\n try:\n  while 1: len([])\n except: pass",
+    "a syntax error": "def f(:",
+    "a memory bomb": "x = bytearray(2 * 10**9)",
+    "a memory bomb in steps": "x = []\nwhile True: x.append(bytearray(10**7))",
+    "leaving without an error": "import sys; sys.exit(0)",
+    "leaving at once": "import os; os._exit(0)",
+    "deep recursion": "def f(): return f()\nf()",
+    "waiting": "import time; time.sleep(60)",
+    "reading": "input()",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sandbox.resource is None, reason="this system limits the clock only")
+def test_an_accident_is_wrong_and_its_neighbours_are_right():
+    programs = [code for accident in ACCIDENTS.values() for code in (accident, "x = 1")]
+    found = sandbox.run_each(programs, seconds=0.3)
+    assert found == [False, True] * len(ACCIDENTS)
+
+
+def test_prints_do_not_reach_the_verdicts():
+    noisy = "print('x' * 20_000)\nimport os\nfor _ in range(50): os.write(1, b'True' * 500)"
+    assert sandbox.run_each(["1 / 0", noisy, "1 / 0", "x = 1", noisy]) == [
+        False, True, False, True, True,
+    ]  # fmt: skip
+
+
+def test_a_program_leaves_nothing_to_the_next():
+    programs = ["x = 1", "assert 'x' not in globals()", "import builtins; builtins.len = sum",
+                "assert len([3]) == 1"]  # fmt: skip
+    assert sandbox.run_each(programs) == [True] * 4
+
+
+def test_long_programs_are_cut_into_groups():
+    assert sandbox.run_each(["# " + "x" * 50_000] * 3 + ["1 / 0"]) == [True] * 3 + [False]
+    assert sandbox.run_each([]) == []

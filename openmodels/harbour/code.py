@@ -24,6 +24,7 @@ AGGREGATES = {
     "A sorted list of": ("sorted", "sorted({})"),
     "A list without doubles of": ("set", "sorted(set({}))"),
 }
+TASKS = ("function", "fim")  # its body, written after its head; a gap in it, filled
 CHOICES = {  # which entries: docstring, condition on x
     "": "",
     " above {n}": "x > {n}",
@@ -138,3 +139,13 @@ def functions(count: int, seed: int = 0, split: str = "test") -> Iterator[Functi
         if function.key not in seen:
             seen.add(function.key)
             yield function
+
+
+def gaps(count: int, seed: int = 0, split: str = "test") -> Iterator[Gap]:
+    """`count` functions with a gap, no two asked for in the same words."""
+    source, seen = Ledger(seed, split), set()
+    while len(seen) < count:
+        gap = source.gap()
+        if gap.function.key not in seen:
+            seen.add(gap.function.key)
+            yield gap

@@ -24,6 +24,12 @@ TASK_WORDS = {
     "sentences": "a sentence, English to Chinese or back",
     "text_qa_invented": "as text_qa, invented names",
     "order_invented": "as order, invented names",
+    "function": "a function's body from its docstring, run: pass@1",
+    "function_5": "the same, five samples at temperature 0.8: pass@5",
+    "fim": "a gap inside a function, run: pass@1",
+    "fim_5": "the same, five samples at temperature 0.8: pass@5",
+    "function_floor": "the most frequent body under the function's name",
+    "fim_floor": "the most frequent middle, for every gap",
 }
 
 

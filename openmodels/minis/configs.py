@@ -12,7 +12,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from openmodels.minis.tokenizer import VOCABULARY
+from openmodels.minis.tokenizer import CODE_VOCABULARY, VOCABULARY
 
 # what all have in common; 2 is <|im_end|>, pinned by a test
 COMMON = {
@@ -29,10 +29,14 @@ def rotary(base: float) -> dict:
     return {"rope_type": "default", "rope_theta": base}
 
 
-def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int) -> Qwen2Config:
-    """A Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B."""
+def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
+         vocabulary: int = VOCABULARY, end: int = 2) -> Qwen2Config:  # fmt: skip
+    """A Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B.
+
+    end: the token that ends an answer, here <|im_end|>; pinned by a test.
+    """
     return Qwen2Config(
-        **COMMON,
+        **COMMON | {"vocab_size": vocabulary, "eos_token_id": end},
         hidden_size=hidden,
         num_hidden_layers=layers,
         intermediate_size=intermediate,
@@ -124,6 +128,7 @@ CONFIGS = {
     "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
     "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
     "mini-qwen-xs": lambda: qwen(4, 128, 256, 4, 2),
+    "mini-qwen-coder": lambda: qwen(3, 256, 256, 4, 1, CODE_VOCABULARY, end=0),
     "mini-mistral": mistral,
     "mini-deepseek": deepseek,
 }
@@ -131,6 +136,7 @@ STANDS_FOR = {
     "mini-qwen": "qwen2.5-0.5b",
     "mini-qwen-s": "qwen2.5-0.5b",
     "mini-qwen-xs": "qwen2.5-0.5b",
+    "mini-qwen-coder": "qwen2.5-coder-0.5b",
     "mini-mistral": "mistral-large-2-2407",
     "mini-deepseek": "deepseek-v3",
 }

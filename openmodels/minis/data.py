@@ -1,4 +1,4 @@
-"""From Port Lark's conversations to packed rows of token ids with a weight per token."""
+"""From Port Lark's conversations and code to packed rows of token ids, a weight per token."""
 
 import random
 from dataclasses import dataclass
@@ -6,10 +6,12 @@ from itertools import permutations
 
 import torch
 
-from openmodels.harbour import Harbour, Instance
+from openmodels.harbour import Harbour, Instance, code
+from openmodels.minis.tokenizer import FIM
 
 ASSISTANT = "<|im_start|>assistant\n"
 END = "<|im_end|>"
+END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass
@@ -41,6 +43,31 @@ def encode(tokenizer, instance: Instance, context_weight: float) -> Document:
             ids += piece
             weights += [weight] * len(piece)
     return Document(ids, weights)
+
+
+def code_prompt(asked: code.Function | code.Gap) -> str:
+    """What the coder completes: a function's head, or a gap in Qwen2.5-Coder's order.
+
+    The order is prefix, suffix, middle (PSM; Hui et al. 2024, arXiv 2409.12186, section 3.2).
+    """
+    if isinstance(asked, code.Function):
+        return asked.head
+    return f"<|fim_prefix|>{asked.prefix}<|fim_suffix|>{asked.suffix}<|fim_middle|>"
+
+
+def encode_code(tokenizer, asked: code.Function | code.Gap, context_weight: float) -> Document:
+    """The body or the middle, with the end of the text, weighs 1, what it follows from less.
+
+    The prompt's own markers are no targets: nothing says where a gap begins.
+    """
+    answer = asked.body if isinstance(asked, code.Function) else asked.middle
+    start, ids = (
+        tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        for text in (code_prompt(asked), answer + END_OF_TEXT)
+    )
+    markers = set(tokenizer.convert_tokens_to_ids(list(FIM)))
+    weights = [0.0 if token in markers else context_weight for token in start]
+    return Document(start + ids, weights + [1.0] * len(ids))
 
 
 def recall(rng: random.Random, vocabulary: int, length: int) -> Document:
@@ -146,6 +173,7 @@ class Stream:
         self.rng = random.Random(seed)
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0
+        self.ledger = code.Ledger(seed, "train")
 
     def next(self, seen_tokens: int) -> Batch:
         """One batch, given how many tokens the whole run has read so far."""
@@ -156,7 +184,11 @@ class Stream:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
             begun = min(1, seen_tokens / recipe.begin_tokens)
-            if self.rng.random() < recipe.drill:
+            if set(recipe.mix) <= set(code.TASKS):
+                [task] = self.rng.choices(list(recipe.mix), list(recipe.mix.values()))
+                asked = self.ledger.gap() if task == "fim" else self.ledger.function()
+                document = encode_code(self.tokenizer, asked, recipe.context_weight)
+            elif self.rng.random() < recipe.drill:
                 length = self.rng.randint(32, recipe.lengths[0])
                 drill = self.rng.choice((recall, binding))
                 document = drill(self.rng, len(self.tokenizer), length)

@@ -1,7 +1,7 @@
 """Score a miniature by what it writes: `python -m openmodels.minis.evaluate mini-qwen --json`.
 
-Greedy generation, exact match with the right answer, held-out instances only. Intervals are
-Wilson's 95 % score intervals.
+Greedy generation, exact match with the right answer, held-out instances only; code is judged by
+running it (`openmodels.minis.coding`). Intervals are Wilson's 95 % score intervals.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from openmodels.harbour import Instance, instances
-from openmodels.minis import data
+from openmodels.minis import coding, data
 from openmodels.minis import path as home_of
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
@@ -61,17 +62,20 @@ def parse_tool_call(text: str) -> dict | None:
 
 
 @torch.no_grad()
-def answer(model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str],
-           batch: int = 50) -> list[str]:  # fmt: skip
-    """Greedy continuations of chat texts, up to the end of the turn."""
+def answer(model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch: int = 50,
+           longest: int = LONGEST, temperature: float = 0.0) -> list[str]:  # fmt: skip
+    """Continuations up to the end of the turn: greedy ones, or drawn at a temperature above 0."""
     order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
     answers = [""] * len(prompts)
+    how = dict(do_sample=False)
+    if temperature:
+        how = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         inputs = tokenizer(
             [prompts[n] for n in chosen], return_tensors="pt", padding=True, padding_side="left"
         ).to(model.device)
-        output = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
+        output = model.generate(**inputs, max_new_tokens=longest, **how)
         new = output[:, inputs["input_ids"].shape[1] :]
         for n, ids in zip(chosen, new, strict=True):
             answers[n] = tokenizer.decode(ids, skip_special_tokens=True)
@@ -98,15 +102,29 @@ def draw(task: str, count: int, seed: int) -> list[Instance]:
     return list(instances(base, count, seed, "test", invented))
 
 
-def evaluate(model, tokenizer, tasks: Sequence[str] = SCORED, count: int = 500, seed: int = 0,
-             show: Callable[[str, Score], None] | None = None) -> dict[str, Score]:  # fmt: skip
-    """Scores per task. Every task is asked in chat form, with its own conversation before it."""
+def tasks_of(tokenizer) -> tuple[str, ...]:
+    """The tasks a miniature is scored on: the coder's or those of a conversation."""
+    return coding.SCORED if coding.is_coder(tokenizer) else SCORED
+
+
+def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 500,
+             seed: int = 0, show: Callable[[str, Score], None] | None = None,
+             ) -> dict[str, Score]:  # fmt: skip
+    """Scores per task, by default `tasks_of` the tokenizer.
+
+    A conversation's task is asked in chat form, with its own conversation before it. "function_5"
+    and "fim_5" are pass@5, every other task the share right at the first, greedy attempt.
+    """
     scores = {}
-    for task in tasks:
-        drawn = draw(task, count, seed)
-        written = answer(model, tokenizer, [prompt(tokenizer, i) for i in drawn])
-        right = sum(is_right(i, w) for i, w in zip(drawn, written, strict=True))
-        scores[task] = score(right, len(drawn))
+    for task in tasks or tasks_of(tokenizer):
+        if task in coding.SCORED:
+            write = partial(answer, model, tokenizer)
+            scores[task] = score(coding.solved(write, task, count, seed), count)
+        else:
+            drawn = draw(task, count, seed)
+            written = answer(model, tokenizer, [prompt(tokenizer, i) for i in drawn])
+            right = sum(is_right(i, w) for i, w in zip(drawn, written, strict=True))
+            scores[task] = score(right, len(drawn))
         if show:
             show(task, scores[task])
     return scores
@@ -141,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a miniature's name, or a folder")
     parser.add_argument("--instances", type=int, default=500, help="held-out instances per task")
-    parser.add_argument("--tasks", nargs="+", choices=SCORED, default=SCORED)
+    parser.add_argument("--tasks", nargs="+", choices=SCORED + coding.SCORED)
     parser.add_argument("--typed", type=Path, help="also score a file of hand-typed inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -150,6 +168,8 @@ def main() -> None:
     if not (home / "model.safetensors").exists():
         parser.error(f"no model.safetensors in {home.name}; train it first, or check the name")
     model, tokenizer = load(home)
+    if odd := set(options.tasks or ()) - set(tasks_of(tokenizer)):
+        parser.error(f"{home.name} is not scored on {', '.join(sorted(odd))}")
 
     def show(task: str, s: Score) -> None:
         if not options.json:

@@ -2,29 +2,39 @@
 
 Digits are single tokens, so a number is copied digit by digit. Every given name of the closed list
 is one token: names of several sub-words were the fields a small model could not copy.
+
+The coder has one of its own, trained on the ledger's functions. The shared one, trained on
+conversations, cuts a function into 77 tokens on average; the coder's needs 39 with a third of the
+entries, because every word of the ledger is a token.
 """
 
+import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
-from openmodels.harbour import TASKS, Harbour
+from openmodels.harbour import TASKS, Harbour, code
 from openmodels.harbour.world import NAMES
 
 VOCABULARY = 1536
+CODE_VOCABULARY = 512
+CODERS = ("mini-qwen-coder",)
 # Qwen2.5's control tokens, in its order; <think> as in Qwen3, where reasoning is a mode.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
            "<tools>", "</tools>", "<think>", "</think>")  # fmt: skip
+# Qwen2.5-Coder's, for filling in the middle (Hui et al. 2024, arXiv 2409.12186, section 3.2)
+FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 # Qwen2's own split: contractions, words with a leading space, single digits, punctuation, space.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 SHIPPED = Path(__file__).parents[1] / "data" / "tokenizer"
+SHIPPED_CODER = SHIPPED.with_name("tokenizer-coder")
 TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
 
 
@@ -44,17 +54,14 @@ def corpus(seed: int, each: int) -> Iterator[str]:
             yield from (str(tool).replace("'", '"') for tool in instance.tools or ())
 
 
-def load() -> Qwen2Tokenizer:
-    """The tokenizer every miniature is trained with, as it was built once."""
-    return Qwen2Tokenizer.from_pretrained(SHIPPED)
+def load(name: str = "mini-qwen") -> Qwen2Tokenizer:
+    """The tokenizer a miniature is trained with, as it was built once: the coder's or the shared
+    one."""
+    return Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
 
 
-def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
-    """Train a tokenizer: 256 bytes, merges, then names and markers; VOCABULARY entries.
-
-    Merges of equal count are taken in an order that changes from process to process, so two
-    builds number their tokens differently. Train with `load()`.
-    """
+def bpe_of(texts: Iterable[str], size: int) -> Tokenizer:
+    """Byte-level BPE of `size` entries: the special tokens (ids 0, 1, 2), 256 bytes, merges."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -63,18 +70,28 @@ def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
         ]
     )
     bpe.decoder = decoders.ByteLevel()
-    added = len(MARKERS) + len(NAMES)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - added,
+        vocab_size=size,
         special_tokens=[AddedToken(token, special=True) for token in SPECIAL],  # ids 0, 1, 2
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    bpe.train_from_iterator(texts, trainer)
+    return bpe
+
+
+def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
+    """Train a tokenizer: 256 bytes, merges, then names and markers; VOCABULARY entries.
+
+    Merges of equal count are taken in an order that changes from process to process, so two
+    builds number their tokens differently. Train with `load()`.
+    """
     names = re.compile(r"\b(" + "|".join(NAMES) + r")\b")  # never merged: they are tokens already
     frame = re.sub(r"{[%{#].*?[%}#]}", "", TEMPLATE, flags=re.S)
     texts = (names.sub("", text) for text in corpus(seed, each))
     literal = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', TEMPLATE)).replace("\\n", "\n")
-    bpe.train_from_iterator([*texts, *[literal.replace('\\"', '"')] * 500, frame], trainer)
+    texts = [*texts, *[literal.replace('\\"', '"')] * 500, frame]
+    bpe = bpe_of(texts, VOCABULARY - len(MARKERS) - len(NAMES))
     bpe.add_tokens([AddedToken(token, normalized=False) for token in MARKERS])
     bpe.add_tokens([AddedToken(name, normalized=False, single_word=True) for name in NAMES])
     tokenizer = Qwen2Tokenizer(
@@ -85,3 +102,22 @@ def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
+
+
+def build_coder(seed: int = 1, count: int = 8000) -> Qwen2Tokenizer:
+    """Train the coder's tokenizer: 256 bytes, merges, then FIM markers; CODE_VOCABULARY entries.
+
+    `count` functions of the train split leave no word to merge after some 470 entries; Python's
+    keywords fill the rest. It has no chat template: like Qwen2.5-Coder's base models, the coder
+    completes text and ends it with <|endoftext|>.
+    """
+    ledger = code.Ledger(seed, "train")
+    texts = [*(ledger.function().source for _ in range(count)), " ".join(keyword.kwlist)]
+    bpe = bpe_of(texts, CODE_VOCABULARY - len(FIM))
+    bpe.add_tokens([AddedToken(token, normalized=False) for token in FIM])
+    return Qwen2Tokenizer(
+        tokenizer_object=bpe,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        model_max_length=1024,
+    )

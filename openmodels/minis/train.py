@@ -26,7 +26,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkR
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 from transformers.utils import logging
 
-from openmodels.harbour import Instance, instances, world
+from openmodels.harbour import Instance, code, instances, world
 from openmodels.minis import configs, data, tokenizer, upcycle
 from openmodels.minis import path as home_of
 
@@ -75,6 +75,7 @@ RECIPES = {
     "mini-qwen-xs": Recipe(),
     "mini-mistral": GROWN,
     "mini-deepseek": GROWN,
+    "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start=""),
 }
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
@@ -340,6 +341,12 @@ class Balance:
         self.counts.clear()
 
 
+def held_out(task: str, count: int) -> list:
+    """`count` test instances of a task that is watched: conversations, functions or gaps."""
+    source = {"function": code.functions, "fim": code.gaps}.get(task)
+    return list(source(count) if source else instances(task, count))
+
+
 class Run:
     """One worker's part of a training run: model, optimisers, data and counters."""
 
@@ -348,7 +355,7 @@ class Run:
         self.name, self.rank, self.world, self.device = name, rank, world, device
         self.recipe = RECIPES[name]
         torch.manual_seed(self.recipe.seed)
-        self.tokenizer = tokenizer.load()
+        self.tokenizer = tokenizer.load(name)
         config = configs.config(name)
         self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
         if self.recipe.start == "heads":
@@ -462,9 +469,9 @@ class Run:
         """
         self.model.eval()
         hits: dict[str, float] = {}
-        for task in WATCHED:
+        for task in code.TASKS if set(self.recipe.mix) <= set(code.TASKS) else WATCHED:
             hits[task] = 0
-            for instance in list(instances(task, each))[self.rank :: self.world]:
+            for instance in held_out(task, each)[self.rank :: self.world]:
                 right, text = self.predict(instance)
                 hits[task] += all(right)
                 if task != "order":
@@ -479,9 +486,10 @@ class Run:
         self.model.train()
         return {k: round(v.item() / each, 3) for k, v in zip(hits, values, strict=True)}
 
-    def predict(self, instance: Instance) -> tuple[list[bool], str]:
+    def predict(self, instance: Instance | code.Function | code.Gap) -> tuple[list[bool], str]:
         """The answer's text and, for each of its characters, whether its token was predicted."""
-        document = data.encode(self.tokenizer, instance, 0.0)
+        encode = data.encode if isinstance(instance, Instance) else data.encode_code
+        document = encode(self.tokenizer, instance, 0.0)
         ids = torch.tensor([document.ids], device=self.device)
         guess = self.model(input_ids=ids).logits[0, :-1].argmax(-1).tolist()
         right, text = [], ""
