@@ -24,6 +24,11 @@ TASK_WORDS = {
     "sentences": "a sentence, English to Chinese or back",
     "text_qa_invented": "as text_qa, invented names",
     "order_invented": "as order, invented names",
+    "flag_colour": "the colour of a flag, from a picture",
+    "flag_pattern": "what is on a flag, from a picture",
+    "flag_count": "how many flags a picture shows",
+    "gauge": "the number on a tide gauge, from a picture",
+    "chart": "the tallest or shortest bar of a chart",
 }
 
 

@@ -13,6 +13,7 @@ from transformers import Qwen2Tokenizer
 
 from openmodels.harbour import TASKS, Harbour
 from openmodels.harbour.world import NAMES
+from openmodels.minis import images
 
 VOCABULARY = 1536
 # Qwen2.5's control tokens, in its order; <think> as in Qwen3, where reasoning is a mode.
@@ -47,6 +48,30 @@ def corpus(seed: int, each: int) -> Iterator[str]:
 def load() -> Qwen2Tokenizer:
     """The tokenizer every miniature is trained with, as it was built once."""
     return Qwen2Tokenizer.from_pretrained(SHIPPED)
+
+
+# A message in parts, as in Llama 4's template: there a picture is one <|image|>, and the processor
+# writes the rest.
+PARTS = """\
+{%- macro words(content) %}
+    {%- if content is string %}
+        {{- content }}
+    {%- else %}
+        {%- for part in content or [] %}
+            {{- "<|image|>" if part.type == "image" else part.text }}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+"""
+
+
+def load_with_images() -> Qwen2Tokenizer:
+    """The shared tokenizer with Llama 4's image tokens after its own entries."""
+    tokenizer = load()
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in images.TOKENS])
+    shared = tokenizer.chat_template
+    tokenizer.chat_template = PARTS + re.sub(r"message(s\[0\])?\.content", r"words(\g<0>)", shared)
+    return tokenizer
 
 
 def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:

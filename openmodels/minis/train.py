@@ -21,11 +21,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from openmodels.harbour import Instance, instances, world
-from openmodels.minis import configs, data, tokenizer
+from openmodels.harbour import Instance, flags, instances, world
+from openmodels.minis import configs, data, images, tokenizer
 from openmodels.minis import path as home_of
 
 
@@ -58,7 +57,11 @@ class Recipe:
     seed: int = 1
 
 
-RECIPES = {"mini-qwen": Recipe()}
+SEEN = {"flag_colour": 6, "flag_pattern": 6, "flag_count": 4, "gauge": 8, "chart": 6}
+RECIPES = {
+    "mini-qwen": Recipe(),
+    "mini-scout": Recipe(mix=Recipe().mix | SEEN, start_copying=False),
+}
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
 
@@ -88,7 +91,8 @@ class Muon:
             mine = group[self.rank :: self.world]
             update = torch.zeros(len(group), *group[0].shape, device=group[0].device)
             if mine:
-                steps = [w.grad.lerp(self.momentum[w], 0.95) for w in mine]
+                # no gradient, no step: a batch without pictures leaves the vision tower alone
+                steps = [w.grad.lerp(self.momentum[w], 0.95) * w.grad.any() for w in mine]
                 stacked = torch.stack(steps).to(self.dtype)
                 update[self.rank :: self.world] = orthogonalise(stacked).float()
             updates.append(update)
@@ -257,9 +261,12 @@ class Run:
         self.name, self.rank, self.world, self.device = name, rank, world, device
         self.recipe = RECIPES[name]
         torch.manual_seed(self.recipe.seed)
-        self.tokenizer = tokenizer.load()
         config = configs.config(name)
-        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        self.sees = configs.sees(config)
+        self.shape = images.Shape.of(config) if self.sees else images.MINI
+        self.tokenizer = tokenizer.load_with_images() if self.sees else tokenizer.load()
+        model_class = configs.model_class(config)
+        self.model = model_class.from_config(config, attn_implementation="eager")
         if self.recipe.start_copying:
             start_copying(self.model)
             start_reading(self.model, self.tokenizer)
@@ -267,7 +274,8 @@ class Run:
         self.model.config.use_cache = False
         cast(self.model, dtype)
         # compiled once for each of the two row lengths; watching, at any length, is not
-        self.body = self.model.model
+        text_model = self.model.language_model if self.sees else self.model
+        self.body, self.head = text_model.model, text_model.lm_head
         if compiled:
             self.body = torch.compile(self.body, dynamic=False)
         self.weights = dict(self.model.named_parameters())
@@ -276,7 +284,10 @@ class Run:
             n: w if dtype == torch.float32 else w.detach().float().requires_grad_()
             for n, w in self.weights.items()
         }
-        matrices = [n for n, w in self.weights.items() if w.ndim == 2 and "embed" not in n]
+        elsewhere = ("embed", "lm_head", "router")
+        matrices = [
+            n for n, w in self.weights.items() if w.ndim == 2 and not any(e in n for e in elsewhere)
+        ]
         self.muon = Muon(
             [self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay, dtype
         )
@@ -291,13 +302,16 @@ class Run:
         self.checkpoint = home / "checkpoint"
 
     def loss(self, batch: data.Batch) -> torch.Tensor:
+        ids = batch.ids.to(self.device)
+        if self.sees:
+            read = {"inputs_embeds": images.embed(self.model, ids, batch.pixels)}
+        else:
+            read = {"input_ids": ids}
         hidden = self.body(
-            input_ids=batch.ids.to(self.device),
-            position_ids=batch.positions.to(self.device),
-            use_cache=False,
+            **read, position_ids=batch.positions.to(self.device), use_cache=False
         ).last_hidden_state
         chosen = batch.targets.view(-1) != -100
-        logits = self.model.lm_head(hidden.flatten(0, 1)[chosen.to(self.device)]).float()
+        logits = self.head(hidden.flatten(0, 1)[chosen.to(self.device)]).float()
         weights = batch.weights.view(-1)[chosen].to(self.device)
         losses = torch.nn.functional.cross_entropy(
             logits, batch.targets.view(-1)[chosen].to(self.device), reduction="none"
@@ -307,7 +321,8 @@ class Run:
     def step(self, batch: data.Batch, rate: float) -> float:
         loss = self.loss(batch)
         loss.backward()
-        flat = torch.cat([w.grad.float().view(-1) for w in self.weights.values()])
+        grads = (torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights.values())
+        flat = torch.cat([grad.float().view(-1) for grad in grads])
         if self.world > 1:
             dist.all_reduce(flat)
             flat /= self.world
@@ -338,9 +353,10 @@ class Run:
         """
         self.model.eval()
         hits: dict[str, float] = {}
-        for task in WATCHED:
+        for task in (*WATCHED, *flags.TASKS) if self.sees else WATCHED:
             hits[task] = 0
-            for instance in list(instances(task, each))[self.rank :: self.world]:
+            drawn = flags.sightings if task in flags.TASKS else instances
+            for instance in list(drawn(task, each))[self.rank :: self.world]:
                 right, text = self.predict(instance)
                 hits[task] += all(right)
                 if task != "order":
@@ -355,11 +371,14 @@ class Run:
         self.model.train()
         return {k: round(v.item() / each, 3) for k, v in zip(hits, values, strict=True)}
 
-    def predict(self, instance: Instance) -> tuple[list[bool], str]:
+    def predict(self, instance: Instance | flags.Sighting) -> tuple[list[bool], str]:
         """The answer's text and, for each of its characters, whether its token was predicted."""
-        document = data.encode(self.tokenizer, instance, 0.0)
-        ids = torch.tensor([document.ids], device=self.device)
-        guess = self.model(input_ids=ids).logits[0, :-1].argmax(-1).tolist()
+        document = data.encode(self.tokenizer, instance, 0.0, self.shape)
+        read = {"input_ids": torch.tensor([document.ids], device=self.device)}
+        if document.images:
+            pixels = torch.stack(document.images)
+            read["pixel_values"] = pixels.to(self.device, self.model.dtype)
+        guess = self.model(**read).logits[0, :-1].argmax(-1).tolist()
         right, text = [], ""
         for token, guessed, weight in zip(
             document.ids[1:], guess, document.weights[1:], strict=True
@@ -428,7 +447,7 @@ def train(rank: int, world: int, name: str, home: Path, minutes: float | None, d
     recipe = run.recipe
     resumed = resume and run.resume()
     seed = random.Random(f"{recipe.seed}/{rank}/{run.tokens}").randrange(2**31)
-    stream = data.Stream(run.tokenizer, recipe, seed, recipe.batch_tokens // world)
+    stream = data.Stream(run.tokenizer, recipe, seed, recipe.batch_tokens // world, run.shape)
     say = print if rank == 0 else lambda *_, **__: None
     count = sum(w.numel() for w in run.weights.values())
     how = f"{dtype}, {'compiled' if compiled else 'not compiled'}"
@@ -479,7 +498,10 @@ def publish(run: Run, home: Path) -> None:
     run.model.eval()
     cast(run.model, torch.bfloat16)
     run.model.save_pretrained(home)
-    run.tokenizer.save_pretrained(home)
+    if run.sees:
+        images.Processor(run.tokenizer, run.shape).save_pretrained(home)
+    else:
+        run.tokenizer.save_pretrained(home)
 
 
 def main() -> None:
