@@ -10,7 +10,10 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from openmodels.minis import ROOT, TASK_WORDS, configs, evaluate, train
+import torch
+
+from openmodels.harbour import flags
+from openmodels.minis import ROOT, TASK_WORDS, configs, evaluate, images, train
 from openmodels.minis import path as home_of
 
 TYPED = ROOT / "tests" / "data" / "typed_by_hand.jsonl"
@@ -24,12 +27,26 @@ facts were added, because four held-out ones had no trained neighbour. Values sa
 subject are still its weakest spot: 87 of 113 such questions right, against 318 of 322."""
 }
 
+LOADING = {
+    "text-generation": """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("models/{name}")
+tokenizer = AutoTokenizer.from_pretrained("models/{name}")""",
+    "image-text-to-text": """\
+from transformers import AutoModelForImageTextToText
+from openmodels.minis.images import Processor  # the library's own needs torchvision
+
+model = AutoModelForImageTextToText.from_pretrained("models/{name}")
+processor = Processor.from_pretrained("models/{name}")""",
+}
+
 CARD = """\
 ---
 license: apache-2.0
 language: [en, zh]
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {pipeline}
 ---
 # {name}
 
@@ -39,10 +56,7 @@ course. It knows one harbour and nothing else. It answers whatever it is asked, 
 know: the scores below say on which kinds of question that answer can be used.
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("models/{name}")
-tokenizer = AutoTokenizer.from_pretrained("models/{name}")
+{loading}
 ```
 
 | | |
@@ -139,16 +153,25 @@ def write(name: str, found: dict) -> None:
     last = found["curve"][-1]
     solved, asked = (sum(column) for column in zip(*found["typed_by_hand"].values(), strict=True))
     total = evaluate.score(solved, asked)
+    reads = config.get_text_config()
     shape = {
-        "layers": config.num_hidden_layers,
-        "hidden size": config.hidden_size,
-        "intermediate size": config.intermediate_size,
-        "heads / KV heads": f"{config.num_attention_heads} / {config.num_key_value_heads}",
-        "vocabulary": f"{config.vocab_size:,} (byte-level BPE; digits and 243 names single tokens)",
-        "context length": f"{config.max_position_embeddings:,} tokens",
-        "rotary base": f"{config.rope_parameters['rope_theta']:,.0f}",
+        "layers": reads.num_hidden_layers,
+        "hidden size": reads.hidden_size,
+        "intermediate size": reads.intermediate_size,
+        "heads / KV heads": f"{reads.num_attention_heads} / {reads.num_key_value_heads}",
+        "vocabulary": f"{reads.vocab_size:,} (byte-level BPE; digits and 243 names single tokens)",
+        "context length": f"{reads.max_position_embeddings:,} tokens",
+        "rotary base": f"{reads.rope_parameters['rope_theta']:,.0f}",
     }
-    watched = [task for task in train.WATCHED if task in last]
+    if configs.sees(config):
+        vision, seen = config.vision_config, images.Shape.of(config)
+        shape["experts in a layer"] = f"{reads.num_local_experts}, one to a token, and a shared one"
+        shape["vision tower"] = f"{vision.num_hidden_layers} layers, hidden {vision.hidden_size}"
+        shape["a picture"] = f"{seen.size} x {seen.size} pixels, {seen.tokens} tokens"
+    pipeline = "image-text-to-text" if configs.sees(config) else "text-generation"
+    with torch.device("meta"):
+        architecture = type(configs.model_class(config).from_config(config)).__name__
+    watched = watched_in(last)
     rows = [f"| M tokens | {' | '.join(watched)} |", "|---" * (len(watched) + 1) + "|"]
     rows += [
         f"| {r['tokens'] / 1e6:.1f} | " + " | ".join(f"{r[t]:.2f}" for t in watched) + " |"
@@ -157,7 +180,9 @@ def write(name: str, found: dict) -> None:
     card = CARD.format(
         name=name,
         stands_for=configs.STANDS_FOR[name],
-        architecture=config.model_type.capitalize() + "ForCausalLM",
+        architecture=architecture,
+        pipeline=pipeline,
+        loading=LOADING[pipeline].format(name=name),
         parameters=found["parameters"],
         shape="\n".join(f"| {key} | {value} |" for key, value in shape.items()),
         count=found["count"],
@@ -191,6 +216,11 @@ def write(name: str, found: dict) -> None:
     (home / "README.md").write_text(card, encoding="utf-8")
 
 
+def watched_in(record: dict) -> list[str]:
+    """The tasks of a line of the training log."""
+    return [task for task in (*train.WATCHED, *flags.TASKS) if task in record]
+
+
 def draw(curve: list[dict], file: Path) -> None:
     """Held-out accuracy per task against millions of tokens, readable in grey."""
     import matplotlib
@@ -201,8 +231,8 @@ def draw(curve: list[dict], file: Path) -> None:
 
     fig, ax = plt.subplots(figsize=(7, 4))
     tokens = [record["tokens"] / 1e6 for record in curve]
-    styles = [(line, mark) for line in ("-", "--") for mark in "osv^"]
-    for task, (line, mark) in zip(train.WATCHED, styles, strict=True):
+    styles = ((line, mark) for line in ("-", "--", ":", "-.") for mark in "osv^")
+    for task, (line, mark) in zip(watched_in(curve[-1]), styles, strict=False):
         shares = [100 * record[task] for record in curve]
         ax.plot(tokens, shares, line, marker=mark, markersize=4, label=task, color="0.2")
     ax.set(xlabel="tokens read (millions)", ylabel="held-out answers right (%)", ylim=(-2, 102))
