@@ -45,30 +45,12 @@ def test_scout_is_small_and_its_vision_smaller(model):
     assert count(model.vision_model) + count(model.multi_modal_projector) < 0.6e6
 
 
-def test_scout_has_the_modules_of_the_full_size_model(model):
-    """Names equal but for layers left out, and every ratio that the shapes depend on."""
-    full = catalog.config("llama-4-scout")
-    with torch.device("meta"):
-        big = Llama4ForConditionalGeneration(full)
-    small = model.config
-    layers = {
-        "language_model": small.text_config,
-        "vision_model": small.vision_config,
-    }
-
-    def kept(name: str) -> bool:
-        before, layer, rest = name.partition(".layers.")
-        if not layer:
-            return True
-        return int(rest.split(".")[0]) < layers[before.split(".")[0]].num_hidden_layers
-
-    names = [name for name, _ in big.named_parameters() if kept(name)]
-    assert [name for name, _ in model.named_parameters()] == names
-    for config in (full, small):
-        vision = config.vision_config
+def test_scout_keeps_the_ratios_of_the_full_size_model(model):
+    full, small = catalog.config("llama-4-scout"), model.config
+    for vision in (full.vision_config, small.vision_config):
         assert vision.intermediate_size == vision.hidden_size / vision.pixel_shuffle_ratio**2
         assert vision.projector_input_dim == vision.projector_output_dim == vision.vision_output_dim
-        assert config.text_config.layer_types[:4] == 3 * ["chunked_attention"] + ["full_attention"]
+    assert small.text_config.layer_types == full.text_config.layer_types[:4]
     for field in ("num_experts_per_tok", "interleave_moe_layer_step", "use_qk_norm", "attn_scale",
                   "floor_scale", "attn_temperature_tuning", "no_rope_layer_interval",
                   "tie_word_embeddings", "attention_bias", "hidden_act"):  # fmt: skip
@@ -342,7 +324,7 @@ def test_pictures_are_packed_in_the_order_of_their_places():
 
 
 def recipe(**changes) -> train.Recipe:
-    return dataclasses.replace(train.RECIPES["mini-scout"], batch_tokens=1536, **changes)
+    return dataclasses.replace(train.RECIPES["mini-scout"], batch_tokens=1536, start="", **changes)
 
 
 def test_text_is_drawn_as_before_from_a_mix_without_pictures():

@@ -363,7 +363,7 @@ def test_the_rate_rises_stays_and_falls():
 def make_run(monkeypatch, tmp_path):
     """Makes a single-process run of a tiny Qwen2 in tmp_path."""
     recipe = dataclasses.replace(
-        train.Recipe(), batch_tokens=512, lengths=(64, 256), warmup=2, start_copying=False
+        train.Recipe(), batch_tokens=512, lengths=(64, 256), warmup=2, start=""
     )
     monkeypatch.setitem(configs.CONFIGS, "tiny", tiny_config)
     monkeypatch.setitem(train.RECIPES, "tiny", recipe)
@@ -405,9 +405,11 @@ def test_a_model_can_start_with_copying():
     assert share() > 0.8
 
 
-@pytest.mark.parametrize(("layer", "head"), [(1, 2), (2, 0)])
-def test_a_model_can_start_with_reading(shipped, layer, head):
-    """Asked about one shop of three, both heads look at the sentence about it."""
+@pytest.mark.parametrize(
+    ("head", "sentence"), [(0, " The {} is run by {}."), (2, " {1} runs the {0}.")]
+)
+def test_a_model_can_start_with_reading(shipped, head, sentence):
+    """Asked about one shop of three, each head of layer 2 looks at the sentences of its kind."""
     torch.manual_seed(1)
     config = configs.config("mini-qwen")
     model = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").eval()
@@ -418,11 +420,11 @@ def test_a_model_can_start_with_reading(shipped, layer, head):
         right = 0
         for _ in range(texts):
             shops, names = rng.sample(list(SHOPS), 3), rng.sample(NAMES, 3)
-            sentences = [f" The {s} is run by {n}." for s, n in zip(shops, names, strict=True)]
-            asked = f"\nQuestion: Who runs the {shops[1]}?\nThe {shops[1]} is run by "
+            sentences = [sentence.format(*pair) for pair in zip(shops, names, strict=True)]
+            asked = f" Who runs the {shops[1]}?<|im_end|>\nThe {shops[1]} is run by "
             pieces = [ids(shipped, part) for part in (*sentences, asked)]
             row = torch.tensor([sum(pieces, [])])
-            looks = model(input_ids=row, output_attentions=True).attentions[layer][0, head, -1]
+            looks = model(input_ids=row, output_attentions=True).attentions[2][0, head, -1]
             seen = [part.sum().item() for part in looks.split([len(piece) for piece in pieces])]
             right += max(seen[:3]) == seen[1]
         return right / texts
@@ -430,7 +432,82 @@ def test_a_model_can_start_with_reading(shipped, layer, head):
     train.start_copying(model)
     assert share() < 0.6
     train.start_reading(model, shipped)
-    assert share() > 0.7
+    assert share() > 0.8
+
+
+def tiny_mixture(kind: str) -> torch.nn.Module:
+    """A mixture of one family, small enough to take a step in a moment."""
+    config = configs.config("mini-deepseek") if kind == "deepseek" else configs.llama4(
+        layers=2, experts=4, expert=32, dense=64, every=1, qk_norm=True
+    )  # fmt: skip
+    config.num_hidden_layers = 2
+    torch.manual_seed(4)
+    return AutoModelForCausalLM.from_config(config).train()
+
+
+def test_the_balance_of_llama_4_is_a_loss():
+    """1 when experts are equally busy and more otherwise, however sure the router is."""
+    model = tiny_mixture("llama4")
+    balance = train.Balance(model, weight=1.0)
+    row = torch.randint(20, 1500, (1, 64))
+    router = model.model.layers[0].feed_forward.router
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.feed_forward.router.weight.zero_()
+            layer.feed_forward.router.weight[2] = 1e-3
+    model(input_ids=row)
+    even = balance.loss().item()
+    with torch.no_grad():
+        router.weight[2] = 0.5 * model.model.layers[0].post_attention_layernorm.weight
+        router.weight[1] = -router.weight[2]
+    model(input_ids=row)
+    assert 0.9 < even < balance.loss().item()
+    assert balance.loss() == 0.0  # one forward pass counts once
+
+
+def test_the_balance_of_deepseek_moves_biases():
+    model = tiny_mixture("deepseek")
+    balance = train.Balance(model, speed=0.1)
+    gate = model.model.layers[1].mlp.gate
+    model(input_ids=torch.randint(20, 1500, (2, 64)))
+    counts = balance.counts[gate].float()
+    assert counts.sum() == 2 * 64 * 3
+    balance.step(world=1)
+    bias = gate.e_score_correction_bias
+    assert (bias[counts > counts.mean()] == -0.1).all()
+    assert (bias[counts < counts.mean()] == 0.1).all()
+    model.eval()
+    model(input_ids=torch.randint(20, 1500, (1, 8)))
+    assert not balance.counts  # only training counts
+
+
+def test_experts_of_a_stack_are_orthogonalised_apart():
+    torch.manual_seed(5)
+    stack = torch.randn(3, 8, 6)
+    weights = [stack.clone(), *stack.clone().unbind()]
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    weights[0].grad = torch.randn(3, 8, 6)
+    for weight, grad in zip(weights[1:], weights[0].grad, strict=True):
+        weight.grad = grad
+    train.Muon(weights, rank=0, world=1, decay=0.0).step(0.1)
+    assert torch.allclose(weights[0], torch.stack(weights[1:]), atol=1e-6)
+    assert not torch.allclose(weights[0], stack, atol=1e-3)
+
+
+def test_a_teacher_pulls_the_student(make_run, monkeypatch):
+    """The loss against the teacher's distribution falls towards the teacher's own entropy."""
+    run = make_run()
+    torch.manual_seed(9)
+    run.teacher = Qwen2ForCausalLM(tiny_config()).eval()
+    monkeypatch.setitem(vars(run), "recipe", dataclasses.replace(run.recipe, taught=1.0))
+    batch = recall_batch()
+    first, *_, last = [run.step(batch, rate=1) for _ in range(12)]
+    chosen = batch.targets.view(-1) != -100
+    with torch.no_grad():
+        soft = run.teacher(input_ids=batch.ids, position_ids=batch.positions).logits.softmax(-1)
+    entropy = torch.distributions.Categorical(soft.flatten(0, 1)[chosen]).entropy().mean().item()
+    assert entropy < last < first
 
 
 def test_a_checkpoint_resumes_where_it_was(make_run):

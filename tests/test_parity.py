@@ -1,44 +1,112 @@
-"""`mini-qwen` is Qwen2.5 in small: same modules, same formulas for every shape, other numbers."""
+"""Each miniature is its full-size model in small: same modules, same formulas for every shape."""
 
 import re
 
 import pytest
 import torch
-from transformers import AutoConfig, Qwen2ForCausalLM
+from transformers import AutoConfig
 
 from openmodels import catalog, minis, sizing
+from openmodels.minis import configs
 
-FULL_SIZE = ("qwen2.5-0.5b", "qwen2.5-72b")
+# A miniature and the full-size models it is compared with.
+PAIRS = {
+    "mini-qwen": ("qwen2.5-0.5b", "qwen2.5-72b"),
+    "mini-qwen-s": ("qwen2.5-0.5b",),
+    "mini-qwen-xs": ("qwen2.5-0.5b",),
+    "mini-mistral": ("mistral-7b-v0.1", "mistral-large-2-2407"),
+    "mini-deepseek": ("deepseek-v3", "deepseek-r1"),
+    "mini-scout": ("llama-4-scout",),
+}
+FULL_SIZE = sorted({full for fulls in PAIRS.values() for full in fulls})
 
 # h: hidden_size, i: intermediate_size, q: heads × head_dim, kv: KV heads × head_dim, v: vocab_size
-LAYER_SHAPES = {
+GQA = {
     "self_attn.q_proj.weight": ("q", "h"),
-    "self_attn.q_proj.bias": ("q",),
     "self_attn.k_proj.weight": ("kv", "h"),
-    "self_attn.k_proj.bias": ("kv",),
     "self_attn.v_proj.weight": ("kv", "h"),
-    "self_attn.v_proj.bias": ("kv",),
     "self_attn.o_proj.weight": ("h", "q"),
+}
+BIASES = {
+    "self_attn.q_proj.bias": ("q",),
+    "self_attn.k_proj.bias": ("kv",),
+    "self_attn.v_proj.bias": ("kv",),
+}
+MLP = {
     "mlp.gate_proj.weight": ("i", "h"),
     "mlp.up_proj.weight": ("i", "h"),
     "mlp.down_proj.weight": ("h", "i"),
-    "input_layernorm.weight": ("h",),
-    "post_attention_layernorm.weight": ("h",),
 }
-TOP_SHAPES = {
+NORMS = {"input_layernorm.weight": ("h",), "post_attention_layernorm.weight": ("h",)}
+TOP = {
     "model.embed_tokens.weight": ("v", "h"),
     "model.norm.weight": ("h",),
     "lm_head.weight": ("v", "h"),
 }
+# ql, kl: ranks of the latents; qk: heads × (without + with position); r: rotary part; kb: heads ×
+# (key without position + value); o: heads × value; m, s: an expert's and the shared MLP's size
+MLA = {
+    "self_attn.q_a_proj.weight": ("ql", "h"),
+    "self_attn.q_a_layernorm.weight": ("ql",),
+    "self_attn.q_b_proj.weight": ("qk", "ql"),
+    "self_attn.kv_a_proj_with_mqa.weight": ("kl+r", "h"),
+    "self_attn.kv_a_layernorm.weight": ("kl",),
+    "self_attn.kv_b_proj.weight": ("kb", "kl"),
+    "self_attn.o_proj.weight": ("h", "o"),
+}
+DEEPSEEK_MOE = {
+    "mlp.gate.weight": ("e", "h"),
+    "mlp.experts.gate_up_proj": ("e", "2m", "h"),
+    "mlp.experts.down_proj": ("e", "h", "m"),
+    "mlp.shared_experts.gate_proj.weight": ("s", "h"),
+    "mlp.shared_experts.up_proj.weight": ("s", "h"),
+    "mlp.shared_experts.down_proj.weight": ("h", "s"),
+}
+# i: an expert's size and the shared one's; e: experts; t: vision tower's hidden_size, u: its
+# intermediate_size (also the width of shuffled patches), n: its positions, k: a patch's values,
+# j: the projector's size
+LLAMA4_MOE = {
+    "feed_forward.experts.gate_up_proj": ("e", "h", "2i"),
+    "feed_forward.experts.down_proj": ("e", "i", "h"),
+    "feed_forward.router.weight": ("e", "h"),
+    "feed_forward.shared_expert.gate_proj.weight": ("i", "h"),
+    "feed_forward.shared_expert.up_proj.weight": ("i", "h"),
+    "feed_forward.shared_expert.down_proj.weight": ("h", "i"),
+}
+TOWER_LAYER = {
+    **{f"self_attn.{p}_proj.weight": ("t", "t") for p in "qkvo"},
+    **{f"self_attn.{p}_proj.bias": ("t",) for p in "qkvo"},
+    "mlp.fc1.weight": ("u", "t"),
+    "mlp.fc1.bias": ("u",),
+    "mlp.fc2.weight": ("t", "u"),
+    "mlp.fc2.bias": ("t",),
+    **{
+        f"{n}_layernorm.{w}": ("t",)
+        for n in ("input", "post_attention")
+        for w in ("weight", "bias")
+    },
+}
+TOWER = {
+    "class_embedding": ("t",),
+    "positional_embedding_vlm": ("n", "t"),
+    "patch_embedding.linear.weight": ("t", "k"),
+    **{f"layernorm_{n}.{w}": ("t",) for n in ("pre", "post") for w in ("weight", "bias")},
+    "vision_adapter.mlp.fc1.weight": ("j", "u"),
+    "vision_adapter.mlp.fc2.weight": ("j", "j"),
+}
 
 
 def config_of(name: str):
-    """The config of a catalogue model, or of the miniature as it lies in models/."""
-    if name != "mini-qwen":
+    """The config of a catalogue model, or of the miniature: the stored one where it is shipped."""
+    if name not in configs.CONFIGS:
         return catalog.config(name)
-    path = minis.path("mini-qwen")
-    assert (path / "config.json").is_file(), "models/mini-qwen is missing: train it or check it out"
-    return AutoConfig.from_pretrained(path)
+    path = minis.path(name)
+    if (path / "config.json").is_file():
+        return AutoConfig.from_pretrained(path)
+    assert name != "mini-qwen", "models/mini-qwen is missing: train it or check it out"
+    config = configs.config(name)
+    config.architectures = catalog.config(PAIRS[name][0]).architectures
+    return config
 
 
 def on_meta(name: str):
@@ -47,15 +115,17 @@ def on_meta(name: str):
         return sizing.model_class(config)(config)
 
 
-def module_tree(model) -> dict[str, str]:
-    """{module name with the layer's number as *: class name}."""
+def module_tree(model) -> set[tuple[str, str]]:
+    """(module name with the layer's number as *, class name) of every module."""
     return {
-        re.sub(r"layers\.\d+", "layers.*", name): type(module).__name__
+        (re.sub(r"layers\.\d+", "layers.*", name), type(module).__name__)
         for name, module in model.named_modules()
     }
 
 
-def expected_shapes(config) -> dict[str, tuple[int, ...]]:
+def sizes_of(config) -> dict[str, int]:
+    """What the letters of a shape mean for one config."""
+    whole, config = config, config.get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     size = {
         "h": config.hidden_size,
@@ -64,33 +134,81 @@ def expected_shapes(config) -> dict[str, tuple[int, ...]]:
         "kv": config.num_key_value_heads * head_dim,
         "v": config.vocab_size,
     }
-    shapes = dict(TOP_SHAPES)
-    for layer in range(config.num_hidden_layers):
-        shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in LAYER_SHAPES.items()}
+    if config.model_type == "deepseek_v3":
+        heads, m = config.num_attention_heads, config.moe_intermediate_size
+        size |= {
+            "ql": config.q_lora_rank,
+            "kl": config.kv_lora_rank,
+            "kl+r": config.kv_lora_rank + config.qk_rope_head_dim,
+            "qk": heads * (config.qk_nope_head_dim + config.qk_rope_head_dim),
+            "kb": heads * (config.qk_nope_head_dim + config.v_head_dim),
+            "o": heads * config.v_head_dim,
+            "e": config.n_routed_experts,
+            "m": m,
+            "2m": 2 * m,
+            "s": m * config.n_shared_experts,
+        }
+    if whole.model_type == "llama4":
+        vision = whole.vision_config
+        size |= {
+            "2i": 2 * config.intermediate_size,
+            "e": config.num_local_experts,
+            "t": vision.hidden_size,
+            "u": round(vision.hidden_size / vision.pixel_shuffle_ratio**2),
+            "n": (vision.image_size // vision.patch_size) ** 2 + 1,
+            "k": vision.num_channels * vision.patch_size**2,
+            "j": vision.vision_output_dim,
+        }
+    return size
+
+
+def layer_shapes(config, layer: int) -> dict[str, tuple[str, ...]]:
+    """The parameters of one decoder layer and what their shapes are made of."""
+    if config.model_type == "qwen2":
+        return GQA | BIASES | MLP | NORMS
+    if config.model_type == "mistral":
+        return GQA | MLP | NORMS
+    if config.model_type == "llama4_text":
+        return GQA | LLAMA4_MOE | NORMS
+    return MLA | NORMS | (MLP if layer < config.first_k_dense_replace else DEEPSEEK_MOE)
+
+
+def expected_shapes(config) -> dict[str, tuple[int, ...]]:
+    size, shapes, text = sizes_of(config), dict(TOP), config.get_text_config()
+    for layer in range(text.num_hidden_layers):
+        shapes |= {f"model.layers.{layer}.{k}": s for k, s in layer_shapes(text, layer).items()}
+    if config.model_type == "llama4":
+        shapes = {f"language_model.{k}": s for k, s in shapes.items()}
+        shapes["multi_modal_projector.linear_1.weight"] = ("h", "j")
+        shapes |= {f"vision_model.{k}": s for k, s in TOWER.items()}
+        for layer in range(config.vision_config.num_hidden_layers):
+            name = f"vision_model.model.layers.{layer}"
+            shapes |= {f"{name}.{k}": s for k, s in TOWER_LAYER.items()}
     return {name: tuple(size[letter] for letter in shape) for name, shape in shapes.items()}
 
 
-def test_mini_qwen_is_the_same_architecture():
-    mini = config_of("mini-qwen")
-    assert mini.architectures == ["Qwen2ForCausalLM"]
-    for name in FULL_SIZE:
-        full = config_of(name)
-        assert mini.model_type == full.model_type == "qwen2"
-        assert sizing.model_class(mini) is sizing.model_class(full) is Qwen2ForCausalLM
+def test_every_miniature_is_compared():
+    assert set(PAIRS) == set(configs.CONFIGS) == set(configs.STANDS_FOR)
+    assert all(configs.STANDS_FOR[name] in fulls for name, fulls in PAIRS.items())
 
 
-@pytest.mark.parametrize("name", FULL_SIZE)
-def test_mini_qwen_has_the_same_module_tree(name):
-    mini, full = on_meta("mini-qwen"), on_meta(name)
-    assert module_tree(mini) == module_tree(full)
-    for model in (mini, full):
-        # every layer is like the first, so the number of layers is all that differs
-        first, *others = [dict(layer.named_modules()).keys() for layer in model.model.layers]
-        assert all(layer == first for layer in others)
-        assert 1 + len(others) == model.config.num_hidden_layers
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_miniature_is_the_same_architecture(name):
+    mini = config_of(name)
+    for full in map(config_of, PAIRS[name]):
+        assert mini.architectures == full.architectures
+        assert mini.model_type == full.model_type
+        assert sizing.model_class(mini) is sizing.model_class(full)
 
 
-@pytest.mark.parametrize("name", ("mini-qwen", *FULL_SIZE))
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_miniature_has_the_same_module_tree(name):
+    tree = module_tree(on_meta(name))
+    for full in PAIRS[name]:
+        assert tree == module_tree(on_meta(full))
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *FULL_SIZE])
 def test_every_shape_follows_the_same_formula(name):
     model = on_meta(name)
     shapes = {
@@ -102,7 +220,15 @@ def test_every_shape_follows_the_same_formula(name):
 
 @pytest.mark.parametrize(
     "name, counted, published",
-    [("qwen2.5-0.5b", 494_032_768, 0.494e9), ("qwen2.5-72b", 72_706_203_648, 72.7e9)],
+    [
+        ("qwen2.5-0.5b", 494_032_768, 0.494e9),
+        ("qwen2.5-72b", 72_706_203_648, 72.7e9),
+        ("mistral-7b-v0.1", 7_241_732_096, 7.24e9),
+        ("mistral-large-2-2407", 122_610_069_504, 123e9),
+        ("deepseek-v3", 671_026_404_352, 671e9),
+        ("deepseek-r1", 671_026_404_352, 671e9),
+        ("llama-4-scout", 108_641_793_536, 109e9),
+    ],
 )
 def test_the_full_size_count_is_the_published_one(name, counted, published):
     assert on_meta(name).num_parameters() == counted

@@ -1,12 +1,16 @@
 """Each miniature's architecture, next to the full-size model it stands for.
 
-Row lengths are multiples of 256, which llama.cpp's k-quants need.
+The hidden size is 256 where it can be: llama.cpp's k-quants need rows of multiples of 256. The
+other sizes keep all miniatures together below 40 MB.
 """
 
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    DeepseekV3Config,
     Llama4Config,
+    Llama4TextConfig,
+    MistralConfig,
     PreTrainedConfig,
     Qwen2Config,
 )
@@ -14,75 +18,138 @@ from transformers import (
 from openmodels.minis.images import END, MINI, PATCH, START, TOKENS
 from openmodels.minis.tokenizer import VOCABULARY
 
+# what all have in common; 2 is <|im_end|>, pinned by a test
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.05,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def rotary(base: float) -> dict:
+    return {"rope_type": "default", "rope_theta": base}
+
 
 def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int) -> Qwen2Config:
     """A Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B."""
     return Qwen2Config(
-        vocab_size=VOCABULARY,
+        **COMMON,
         hidden_size=hidden,
         num_hidden_layers=layers,
         intermediate_size=intermediate,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=1024,
-        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        rope_parameters=rotary(1_000_000.0),
         tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=None,
-        eos_token_id=2,  # <|im_end|>, pinned by a test
-        pad_token_id=0,
+    )
+
+
+def mistral() -> MistralConfig:
+    """Mistral Large 2 in small: grouped-query attention, no biases, no window, as there."""
+    return MistralConfig(
+        **COMMON,
+        hidden_size=256,
+        num_hidden_layers=4,
+        intermediate_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        rms_norm_eps=1e-5,
+        sliding_window=None,
+        rope_parameters=rotary(1_000_000.0),
+        tie_word_embeddings=False,
+    )
+
+
+def deepseek() -> DeepseekV3Config:
+    """DeepSeek-V3 in small: a dense layer, then eight experts of which three see a token.
+
+    The rotary base is the square root of mini-qwen's: `upcycle.deepseek` says why.
+    """
+    return DeepseekV3Config(
+        **COMMON,
+        hidden_size=256,
+        num_hidden_layers=4,
+        intermediate_size=256,
+        moe_intermediate_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        n_shared_experts=1,
+        n_routed_experts=8,
+        num_experts_per_tok=3,
+        n_group=4,
+        topk_group=2,
+        first_k_dense_replace=1,
+        norm_topk_prob=True,
+        routed_scaling_factor=2.5,
+        q_lora_rank=128,
+        kv_lora_rank=96,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=64,
+        v_head_dim=64,
+        num_mtp_layers=0,
+        rope_parameters=rotary(1_000.0),
+        tie_word_embeddings=False,
+    )
+
+
+def llama4(layers: int, experts: int, expert: int, dense: int, every: int,
+           qk_norm: bool) -> Llama4TextConfig:  # fmt: skip
+    """The text part of a Llama 4: rotary layers in chunks, each fourth layer without positions.
+
+    expert, dense: intermediate sizes of an expert and of a layer without experts. every: which
+    layers have experts (1: all, as in Scout; 2: every second, as in Maverick).
+    """
+    return Llama4TextConfig(
+        **COMMON,
+        hidden_size=256,
+        num_hidden_layers=layers,
+        intermediate_size=expert,
+        intermediate_size_mlp=dense,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        num_local_experts=experts,
+        num_experts_per_tok=1,
+        interleave_moe_layer_step=every,
+        use_qk_norm=qk_norm,
+        attention_chunk_size=256,
+        no_rope_layer_interval=4,
+        attn_temperature_tuning=True,
+        rope_parameters=rotary(1_000_000.0),
+        tie_word_embeddings=False,
     )
 
 
 def scout() -> Llama4Config:
-    """Llama 4 Scout's configuration in small: every ratio that shapes a weight is kept.
+    """Llama 4 Scout in small, with its vision tower: every ratio that shapes a weight is kept.
 
+    Chunks of attention are counted from a row's beginning: up to 256 tokens many documents share
+    a row, above that there is one to a row, so training cuts where an answer would be cut.
     Attention's temperature stays 1, as in Scout below its 8,192 tokens (floor_scale).
     """
-    shape = MINI
+    text = llama4(layers=4, experts=4, expert=128, dense=256, every=1, qk_norm=True)
+    text.vocab_size += len(TOKENS)
     width, projected = 96, 192
-    text = {
-        "vocab_size": VOCABULARY + len(TOKENS),
-        "hidden_size": 256,
-        "num_hidden_layers": 4,  # three that look back within a chunk, one that looks at all
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 64,
-        "intermediate_size": 128,
-        "intermediate_size_mlp": 256,
-        "num_local_experts": 4,
-        "num_experts_per_tok": 1,
-        "interleave_moe_layer_step": 1,
-        "use_qk_norm": True,
-        # Rows of training text must not be cut where an answer would not be: up to 256 tokens
-        # many documents share a row, above that there is one to a row, from its first token on.
-        "attention_chunk_size": 256,
-        "no_rope_layer_interval": 4,
-        "attn_temperature_tuning": True,
-        "floor_scale": 8192,
-        "attn_scale": 0.1,
-        "max_position_embeddings": 1024,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0},
-        "initializer_range": 0.05,
-        "bos_token_id": None,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
     vision = {
         "hidden_size": width,
         "num_hidden_layers": 3,  # the fewest that llama.cpp takes
         "num_attention_heads": 4,
         # what four shuffled patches are wide: the adapter's input has this size too
-        "intermediate_size": round(width / shape.pixel_shuffle_ratio**2),
-        "image_size": shape.size,
-        "patch_size": shape.patch_size,
-        "pixel_shuffle_ratio": shape.pixel_shuffle_ratio,
+        "intermediate_size": round(width / MINI.pixel_shuffle_ratio**2),
+        "image_size": MINI.size,
+        "patch_size": MINI.patch_size,
+        "pixel_shuffle_ratio": MINI.pixel_shuffle_ratio,
         "projector_input_dim": projected,
         "projector_output_dim": projected,
         "vision_output_dim": projected,
         "initializer_range": 0.05,
     }
     return Llama4Config(
+        architectures=["Llama4ForConditionalGeneration"],
         text_config=text,
         vision_config=vision,
         boi_token_index=VOCABULARY + TOKENS.index(START),
@@ -91,8 +158,22 @@ def scout() -> Llama4Config:
     )
 
 
-CONFIGS = {"mini-qwen": lambda: qwen(6, 256, 512, 4, 2), "mini-scout": scout}
-STANDS_FOR = {"mini-qwen": "qwen2.5-0.5b", "mini-scout": "llama-4-scout"}
+CONFIGS = {
+    "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
+    "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
+    "mini-qwen-xs": lambda: qwen(4, 128, 256, 4, 2),
+    "mini-mistral": mistral,
+    "mini-deepseek": deepseek,
+    "mini-scout": scout,
+}
+STANDS_FOR = {
+    "mini-qwen": "qwen2.5-0.5b",
+    "mini-qwen-s": "qwen2.5-0.5b",
+    "mini-qwen-xs": "qwen2.5-0.5b",
+    "mini-mistral": "mistral-large-2-2407",
+    "mini-deepseek": "deepseek-v3",
+    "mini-scout": "llama-4-scout",
+}
 
 
 def sees(config: PreTrainedConfig) -> bool:

@@ -197,8 +197,7 @@ class Stream:
                 mix = self.told
                 if begun < 1:
                     mix = {task: mix[task] for task in recipe.begin}
-                turned = recipe.turned * (seen_tokens >= recipe.turned_from)
-                lesson = self.harbour.lesson(mix, begun, turned)
+                lesson = self.harbour.lesson(mix, begun, recipe.turned)
                 document = encode(self.tokenizer, lesson, recipe.context_weight)
             size = next((n for n in recipe.lengths if len(document.ids) <= n), None)
             if size is None:

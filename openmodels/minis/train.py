@@ -13,7 +13,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,10 +21,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
+from transformers.models.llama4.modeling_llama4 import Llama4Router
 from transformers.utils import logging
 
 from openmodels.harbour import Instance, flags, instances, world
-from openmodels.minis import configs, data, images, tokenizer
+from openmodels.minis import configs, data, images, tokenizer, upcycle
 from openmodels.minis import path as home_of
 
 
@@ -41,26 +44,39 @@ class Recipe:
     tokens: float = 25e6
     batch_tokens: int = 6144
     lengths: tuple[int, int] = (256, 512)
-    begin_tokens: float = 2.5e6  # over these, only `begin` is read, and its texts grow
+    begin_tokens: float = 4e6  # over these, only `begin` is read, and its texts grow
     begin: tuple[str, ...] = ("text_qa",)
-    turned: float = 0.5  # share of the texts alike that say values before their subjects ...
-    turned_from: float = 7.1e6  # ... from here on
+    turned: float = 0.5  # share of the texts alike that say values before their subjects
     context_weight: float = 0.05  # of predicting what the user says
     drill: float = 0.06  # share of drills (`data.recall`, `data.binding`)
-    start_copying: bool = True  # see `start_copying` and `start_reading`
+    start: str = "heads"  # "heads": see `start_copying`, `start_reading`; "": at random; or the
+    # name of a miniature whose weights it starts from (`upcycle`)
+    held: float = 0.5e6  # tokens over which the layers with written heads and the embeddings rest
+    eased: float = 2.5e6  # tokens over which these then come up to the rate of the others
     invented: float = 0.2  # share of names made from syllables, at the end of the beginning
     matrix_rate: float = 0.015  # Muon, for the weight matrices of the blocks
     other_rate: float = 3e-3  # AdamW, for embeddings, norms and biases
-    warmup: int = 50  # steps
+    warmup: int = 100  # steps
     decay: float = 0.5  # last part of the run over which the rate falls to zero
     weight_decay: float = 0.05
+    teacher: str = ""  # a miniature whose distribution is learned beside the right answer ...
+    taught: float = 0.5  # ... with this share of the loss
     seed: int = 1
 
 
+# From a trained parent: no beginning, no drills, a shorter run at a gentler rate.
+GROWN = Recipe(
+    start="mini-qwen-s", tokens=6e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
+    matrix_rate=0.01, other_rate=2e-3,
+)  # fmt: skip
 SEEN = {"flag_colour": 6, "flag_pattern": 6, "flag_count": 4, "gauge": 8, "chart": 6}
 RECIPES = {
     "mini-qwen": Recipe(),
-    "mini-scout": Recipe(mix=Recipe().mix | SEEN, start_copying=False),
+    "mini-qwen-s": Recipe(),
+    "mini-qwen-xs": Recipe(),
+    "mini-mistral": GROWN,
+    "mini-deepseek": GROWN,
+    "mini-scout": replace(GROWN, mix=GROWN.mix | SEEN, tokens=12e6),  # a third of it pictures
 }
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
@@ -69,8 +85,8 @@ class Muon:
     """Momentum, orthogonalised per matrix (Jordan et al. 2024).
 
     torch.optim.Muon always works in bfloat16, which is 8 times slower on a CPU that has no bfloat16
-    instructions; this one works in `dtype`. Matrices of one shape are orthogonalised together;
-    each worker takes its share.
+    instructions; this one works in `dtype`. Matrices of one shape are orthogonalised together,
+    each expert of a stack by itself; each worker takes its share.
     """
 
     def __init__(self, weights: list[torch.Tensor], rank: int, world: int, decay: float,
@@ -92,9 +108,11 @@ class Muon:
             update = torch.zeros(len(group), *group[0].shape, device=group[0].device)
             if mine:
                 # no gradient, no step: a batch without pictures leaves the vision tower alone
-                steps = [w.grad.lerp(self.momentum[w], 0.95) * w.grad.any() for w in mine]
-                stacked = torch.stack(steps).to(self.dtype)
-                update[self.rank :: self.world] = orthogonalise(stacked).float()
+                steps = torch.stack(
+                    [w.grad.lerp(self.momentum[w], 0.95) * w.grad.any() for w in mine]
+                )
+                flat = steps.to(self.dtype).flatten(0, -3)  # (matrices, rows, columns)
+                update[self.rank :: self.world] = orthogonalise(flat).float().view_as(steps)
             updates.append(update)
         if self.world > 1:
             flat = torch.cat([u.view(-1) for u in updates])
@@ -102,7 +120,7 @@ class Muon:
             sizes = [u.numel() for u in updates]
             updates = [f.view_as(u) for f, u in zip(flat.split(sizes), updates, strict=True)]
         for group, update in zip(self.groups, updates, strict=True):
-            scale = max(1, update.shape[1] / update.shape[2]) ** 0.5
+            scale = max(1, update.shape[-2] / update.shape[-1]) ** 0.5
             for weight, step in zip(group, update, strict=True):
                 weight.mul_(1 - rate * self.decay).add_(step, alpha=-rate * scale)
 
@@ -158,11 +176,12 @@ def cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
 def start_copying(model: torch.nn.Module) -> None:
     """Begin with an induction head, the circuit of copying (Olsson et al. 2022), written by hand.
 
-    Left to itself the loss on recalled random tokens had not moved after 2 M tokens; from here 94 %
-    of them come out right before the first step, and everything goes on being trained. Layer 0,
-    key-value head 0: each token looks one token back (two in the second query head), by a bias that
-    RoPE turns. Layer 1, key-value head 0: look where that token equals the present one, and write
-    what stands there. Every other output starts at zero. Needs query and key biases, as Qwen2 has.
+    Left to itself the loss on recalled random tokens had not moved after 2 M tokens. Layer 0,
+    key-value head 0: each token looks one token back, and in the second query head at itself, by a
+    bias that RoPE turns; the second keeps a copy that later writing leaves alone. Layer 1,
+    key-value head 0: look where the token one back equals the present one, and write what stands
+    there. Every other output starts at zero, and everything goes on being trained. Needs query and
+    key biases, as Qwen2 has.
     """
     first, second = model.model.layers[0].self_attn, model.model.layers[1].self_attn
     hidden, width = model.config.hidden_size, first.head_dim
@@ -175,15 +194,15 @@ def start_copying(model: torch.nn.Module) -> None:
         attention.q_proj.weight[: attention.num_key_value_groups * width] *= 0.1
         attention.k_proj.weight[:width] *= 0.1
     directions = torch.linalg.qr(torch.randn(hidden, hidden))[0].T  # orthonormal rows
-    token, one_back, two_back = directions[: 2 * width + half].split([width, width, half])
+    token, one_back, own = directions[: 3 * width - 4].split([width, width, width - 4])
     first.k_proj.bias[:fast] = 8.0
-    for head, distance in ((0, 1), (1, 2)):
+    for head, distance in ((0, 1), (1, 0)):
         bias = first.q_proj.bias[head * width : (head + 1) * width]
         bias[:fast] = 8.0 * torch.cos(distance * angle)
         bias[half : half + fast] = -8.0 * torch.sin(distance * angle)
     first.v_proj.weight[:width] = token
     first.o_proj.weight[:, :width] = 0.1 * one_back.T
-    first.o_proj.weight[:, width : width + half] = 0.1 * two_back.T
+    first.o_proj.weight[:, width : width + len(own)] = 0.1 * own.T
     # the slow rotary pairs hardly turn over a few hundred tokens: compare there
     still = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
     second.k_proj.weight[still] = 2.0 * one_back[: len(still)]
@@ -197,60 +216,133 @@ def start_reading(model: torch.nn.Module, tokenizer) -> None:
     """After `start_copying`: begin with heads that know whom a sentence is about.
 
     With induction alone, 9 M tokens of texts did not teach the miniature to tell two shops of one
-    text apart: it found a keeper, at random. From here it did after 0.8 M. The embeddings of things
-    (people, shops, goods, ships) get a direction in common. Layer 0, key-value head 1: look at the
-    last thing named before. Layer 1, key-value head 1: look where the same thing was last named,
-    and write what stands there. Layer 2, key-value head 0: look where that thing stands itself, and
-    write the thing named before it: "Tove runs the bakery".
+    text apart: it found a keeper, at random. Here the embeddings of things (people, shops, goods,
+    ships, days) get a direction in common, those of stops another. Layer 1, key-value head 1: which
+    thing or stop came last before this token? Layer 2, key-value head 0: look where the same thing
+    came last ("The bakery is run by Tove"), and write what stands there. Layer 2, key-value head 1:
+    look where that thing stands itself, and write what came before it ("Tove runs the bakery").
+    Its constants are the best of some hundred sets tried: of two to four keepers, captains or
+    sellers, four in five come out right before the first step. What is learned first, how often
+    each token comes, would undo all this within 25 steps: so these layers and the embeddings rest
+    at first, and then come up to speed slowly (`Recipe.held`, `Recipe.eased`).
     """
     first, second, third = (layer.self_attn for layer in model.model.layers[:3])
     width, groups = first.head_dim, first.num_key_value_groups
     half, slow = width // 2, width // 4
-    written = first.o_proj.weight[:, : width + half].T  # one token back, two tokens back
+    still = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
     token = first.v_proj.weight[:width].clone()
-    used = torch.cat([token, written])
+    one_back, own = first.o_proj.weight[:, : 2 * width - 4].T.div(0.1).split([width, width - 4])
+    used = torch.cat([token, one_back, own])
     rest = torch.randn(model.config.hidden_size - len(used), used.shape[1])
     free = torch.linalg.qr(torch.cat([used, rest]).T)[0].T[len(used) :]  # orthonormal rows
-    named, thing = free[:width], free[width]
-    model.model.embed_tokens.weight[things(tokenizer)] += 0.5 * thing
-    still = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
+    named, (thing, stop, every) = free[:width], free[width : width + 3]
+    at_stop, at_thing = width - 6, width - 5  # where a copied token says which of them it is
+    token[at_stop], token[at_thing] = stop, thing
+    first.v_proj.weight[:width] = token
+    table = model.model.embed_tokens.weight
+    # how often a token comes is learned first, along what all share: keep that off the heads
+    ends, stops = things_and_stops(tokenizer)
+    for direction, ids in ((thing, ends), (stop, stops), (every, slice(None))):
+        table -= torch.outer(table @ direction, direction)
+        table[ids] += 0.5 * direction
 
     def head(attention, kv: int):
         query, key = kv * groups * width, kv * width  # the first row of each
-        attention.q_proj.weight[query : query + width] *= 0.1
-        attention.k_proj.weight[key : key + width] *= 0.1
+        for projection, row, rows in (
+            (attention.q_proj, query, groups * width), (attention.k_proj, key, width)
+        ):  # fmt: skip
+            projection.weight[row : row + rows] *= 0.1
         return query, key
 
-    # rotary pairs that turn fast hide the token itself, slower ones let what is far away fade
-    query, key = head(first, 1)
-    fast, near = torch.arange(3), torch.arange(4, 8)
-    first.q_proj.bias[query + fast], first.q_proj.bias[query + near] = -3.0, 3.0
-    first.k_proj.weight[key + torch.cat([fast, near])] += 0.6 * thing
-    first.v_proj.weight[key : key + width] = token
-    first.o_proj.weight[:, query : query + width] = 0.15 * named.T
-
     query, key = head(second, 1)
-    second.q_proj.weight[query + still] = 1.5 * named[: len(still)]
-    second.k_proj.weight[key + still] = 1.5 * named[: len(still)]
-    far = torch.arange(2, 9)  # not the sentence being written
-    second.q_proj.bias[query + far], second.k_proj.bias[key + far] = -3.0, 3.0
-    second.v_proj.weight[key : key + width] = token
-    second.o_proj.weight[:, query : query + width] = token.T
+    near = torch.arange(3, 8)  # rotary pairs in which what is farther away counts less
+    second.q_proj.bias[query + near] = 8.0
+    second.k_proj.weight[key + near] += 0.4 * (one_back[at_thing] + one_back[at_stop])
+    second.v_proj.weight[key : key + width] = one_back
+    second.o_proj.weight[:, query : query + width] = 0.15 * named.T
 
-    query, key = head(third, 0)
-    third.q_proj.weight[query + still] = 1.5 * named[: len(still)]
-    third.k_proj.weight[key + still] = 1.5 * token[: len(still)]
-    third.q_proj.bias[query + far], third.k_proj.bias[key + far] = -3.0, 3.0
-    third.v_proj.weight[key : key + width] = named
-    third.o_proj.weight[:, query : query + width] = 0.5 * token.T
+    second.o_proj.weight[:, :width] *= 0.7  # copying shall not drown reading
+    write = 0.3 * token.T
+    write[:, at_stop] *= -1.0
+    model.model.norm.weight.fill_(0.5)  # quiet guesses: loud wrong ones tear the heads down
+    far = torch.arange(4, 9)  # not the sentence being written
+    constant = torch.arange(slow - 4, slow)
+    for kv, compared, value in ((0, named, own), (1, own, named)):
+        query, key = head(third, kv)
+        third.q_proj.weight[query + still] = 3.5 * named[: len(still)]
+        third.k_proj.weight[key + still] = 3.5 * compared[: len(still)]
+        third.q_proj.bias[query + far], third.k_proj.bias[key + far] = -4.0, 4.0
+        third.v_proj.weight[key : key + width] = 0.0
+        third.v_proj.weight[key : key + len(value)] = value
+        third.o_proj.weight[:, query : query + width] = write
+        if value is own:  # of the sentence's tokens, take a thing
+            third.q_proj.bias[query + constant] = 2.0
+            third.k_proj.weight[key + constant] += 6.0 * thing
 
 
-def things(tokenizer) -> list[int]:
-    """Ids of the tokens that end the name of a person, shop, good or ship."""
+def things_and_stops(tokenizer) -> tuple[list[int], list[int]]:
+    """Ids of the tokens that end the name of a person, shop, good, ship or day; ids of stops."""
     plurals = [plural for plural, *_ in world.GOODS.values()]
-    words = [*world.NAMES, *world.SHOPS, *world.SHIPS, *world.GOODS, *plurals]
+    words = [*world.NAMES, *world.SHOPS, *world.SHIPS, *world.GOODS, *plurals, *world.DAYS]
     ends = {tokenizer(before + word).input_ids[-1] for word in words for before in ("", " ")}
-    return sorted(ends)
+    stops = {tokenizer(stop).input_ids[-1] for stop in (".", ".\n", "?", "<|im_end|>")}
+    return sorted(ends), sorted(stops)
+
+
+def load_miniature(name: str) -> torch.nn.Module:
+    """A trained miniature of models/, or of build/ where it is not shipped, in float32."""
+    home = home_of(name)
+    if not (home / "model.safetensors").exists():
+        home = home.parents[1] / "build" / name
+    if not (home / "model.safetensors").exists():
+        raise FileNotFoundError(f"train {name} first: python -m openmodels.minis.train {name}")
+    model = AutoModelForCausalLM.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
+    return model.eval()
+
+
+class Balance:
+    """Keeps a mixture's experts equally busy, each family in its own way.
+
+    Llama 4: a loss, experts × Σ share of tokens × mean probability (Fedus et al. 2021, eq. 4).
+    DeepSeek-V3: no loss; after each step an expert's bias rises by `speed` where it had less than
+    its share and falls where it had more (DeepSeek-AI 2024, section 2.1.2).
+    """
+
+    def __init__(self, model: torch.nn.Module, weight: float = 0.01, speed: float = 0.002):
+        self.model, self.weight, self.speed = model, weight, speed
+        self.losses: list[torch.Tensor] = []
+        self.counts: dict[torch.nn.Module, torch.Tensor] = {}
+        for module in model.modules():
+            if isinstance(module, Llama4Router):
+                module.register_forward_hook(self.see_llama)
+            elif isinstance(module, DeepseekV3TopkRouter):
+                module.register_forward_hook(self.see_deepseek)
+
+    def see_llama(self, router, _inputs, outputs) -> None:
+        if router.training:
+            chances = outputs[1].float().softmax(-1)  # (tokens, experts)
+            chosen = outputs[1].argmax(-1).bincount(minlength=router.num_experts) / len(chances)
+            self.losses.append(router.num_experts * (chosen * chances.mean(0)).sum())
+
+    def see_deepseek(self, router, _inputs, outputs) -> None:
+        if router.training:
+            self.counts[router] = outputs[2].flatten().bincount(minlength=router.num_experts)
+
+    def loss(self) -> torch.Tensor | float:
+        """What unequal experts add to the loss of the last forward pass."""
+        found = self.weight * torch.stack(self.losses).mean() if self.losses else 0.0
+        self.losses.clear()
+        return found
+
+    @torch.no_grad()
+    def step(self, world: int) -> None:
+        """Move DeepSeek's biases after an optimiser step."""
+        for router, count in self.counts.items():
+            count = count.float()
+            if world > 1:
+                dist.all_reduce(count)
+            router.e_score_correction_bias += self.speed * (count.mean() - count).sign()
+        self.counts.clear()
 
 
 class Run:
@@ -267,9 +359,12 @@ class Run:
         self.tokenizer = tokenizer.load_with_images() if self.sees else tokenizer.load()
         model_class = configs.model_class(config)
         self.model = model_class.from_config(config, attn_implementation="eager")
-        if self.recipe.start_copying:
+        if self.recipe.start == "heads":
             start_copying(self.model)
             start_reading(self.model, self.tokenizer)
+        elif self.recipe.start:
+            parent = load_miniature(self.recipe.start)
+            upcycle.start_from(self.model, upcycle.read(parent, self.tokenizer))
         self.model.to(device).train()
         self.model.config.use_cache = False
         cast(self.model, dtype)
@@ -284,10 +379,13 @@ class Run:
             n: w if dtype == torch.float32 else w.detach().float().requires_grad_()
             for n, w in self.weights.items()
         }
-        elsewhere = ("embed", "lm_head", "router")
+        apart = ("embed", "lm_head", "router.", "mlp.gate.")
         matrices = [
-            n for n, w in self.weights.items() if w.ndim == 2 and not any(e in n for e in elsewhere)
-        ]
+            n for n, w in self.weights.items()
+            if w.ndim > 1 and not any(part in n for part in apart)
+        ]  # fmt: skip
+        self.balance = Balance(self.model)
+        self.teacher = load_miniature(self.recipe.teacher) if self.recipe.teacher else None
         self.muon = Muon(
             [self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay, dtype
         )
@@ -297,6 +395,11 @@ class Run:
              {"params": [w for w in others if w.ndim <= 1], "weight_decay": 0.0}],
             betas=(0.9, 0.98),
         )  # fmt: skip
+        written = ("embed_tokens.", "layers.0.", "layers.1.", "layers.2.")
+        self.written = {
+            n: w for n, w in self.masters.items()
+            if self.recipe.start == "heads" and any(part in n for part in written)
+        }  # fmt: skip
         self.tokens = self.steps = 0
         self.seconds = 0.0
         self.checkpoint = home / "checkpoint"
@@ -316,7 +419,21 @@ class Run:
         losses = torch.nn.functional.cross_entropy(
             logits, batch.targets.view(-1)[chosen].to(self.device), reduction="none"
         )
-        return (losses * weights).sum() / weights.sum()
+        if self.teacher is not None:
+            losses = losses.lerp(self.unlike(logits, batch, chosen), self.recipe.taught)
+        return (losses * weights).sum() / weights.sum() + self.balance.loss()
+
+    def unlike(self, logits: torch.Tensor, batch: data.Batch, chosen: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy against the teacher's distribution, per chosen token (Hinton et al. 2015).
+
+        logits: (chosen tokens, vocabulary) of the student.
+        """
+        with torch.no_grad():
+            hidden = self.teacher.model(
+                input_ids=batch.ids, position_ids=batch.positions, use_cache=False
+            ).last_hidden_state
+            soft = self.teacher.lm_head(hidden.flatten(0, 1)[chosen]).softmax(-1)
+        return torch.nn.functional.cross_entropy(logits, soft.to(logits.device), reduction="none")
 
     def step(self, batch: data.Batch, rate: float) -> float:
         loss = self.loss(batch)
@@ -332,13 +449,18 @@ class Run:
             self.masters[name].grad = grad.view_as(weight)
         for group in self.adamw.param_groups:
             group["lr"] = rate * self.recipe.other_rate
+        moved = min(1.0, max(0.0, (self.tokens - self.recipe.held) / self.recipe.eased))
+        before = {n: w.detach().clone() for n, w in self.written.items()} if moved < 1 else {}
         self.adamw.step()
         self.muon.step(rate * self.recipe.matrix_rate)
         with torch.no_grad():
+            for name, weight in before.items():
+                self.written[name].copy_(weight.lerp(self.written[name], moved))
             for name, weight in self.weights.items():
                 if weight is not self.masters[name]:
                     weight.copy_(self.masters[name])
                 weight.grad = None
+        self.balance.step(self.world)
         self.steps += 1
         self.tokens += batch.ids.numel() * self.world
         return loss.item()
@@ -502,6 +624,9 @@ def publish(run: Run, home: Path) -> None:
         images.Processor(run.tokenizer, run.shape).save_pretrained(home)
     else:
         run.tokenizer.save_pretrained(home)
+    file = home / "tokenizer.json"  # a third of its size without line breaks and spaces
+    words = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def main() -> None:
