@@ -108,7 +108,7 @@ def test_a_saved_tokenizer_is_the_same(shipped, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(configs.CONFIGS))
 def test_configs_name_the_tokenizers_ids(name):
-    config, words = configs.config(name), tokenizer.load(name)
+    config, words = configs.config(name).get_text_config(), tokenizer.load(name)
     assert config.vocab_size == len(words)
     assert config.eos_token_id == words.eos_token_id
     assert config.pad_token_id == words.pad_token_id

@@ -17,6 +17,7 @@ PAIRS = {
     "mini-mistral": ("mistral-7b-v0.1", "mistral-large-2-2407"),
     "mini-deepseek": ("deepseek-v3", "deepseek-r1"),
     "mini-qwen-coder": ("qwen2.5-0.5b",),
+    "mini-scout": ("llama-4-scout",),
 }
 # Catalogue models without a stored config, and the one that has their shape.
 SAME_SHAPE = {"qwen2.5-coder-0.5b": "qwen2.5-0.5b"}
@@ -64,6 +65,38 @@ DEEPSEEK_MOE = {
     "mlp.shared_experts.up_proj.weight": ("s", "h"),
     "mlp.shared_experts.down_proj.weight": ("h", "s"),
 }
+# i: an expert's size and the shared one's; e: experts; t: vision tower's hidden_size, u: its
+# intermediate_size (also the width of shuffled patches), n: its positions, k: a patch's values,
+# j: the projector's size
+LLAMA4_MOE = {
+    "feed_forward.experts.gate_up_proj": ("e", "h", "2i"),
+    "feed_forward.experts.down_proj": ("e", "i", "h"),
+    "feed_forward.router.weight": ("e", "h"),
+    "feed_forward.shared_expert.gate_proj.weight": ("i", "h"),
+    "feed_forward.shared_expert.up_proj.weight": ("i", "h"),
+    "feed_forward.shared_expert.down_proj.weight": ("h", "i"),
+}
+TOWER_LAYER = {
+    **{f"self_attn.{p}_proj.weight": ("t", "t") for p in "qkvo"},
+    **{f"self_attn.{p}_proj.bias": ("t",) for p in "qkvo"},
+    "mlp.fc1.weight": ("u", "t"),
+    "mlp.fc1.bias": ("u",),
+    "mlp.fc2.weight": ("t", "u"),
+    "mlp.fc2.bias": ("t",),
+    **{
+        f"{n}_layernorm.{w}": ("t",)
+        for n in ("input", "post_attention")
+        for w in ("weight", "bias")
+    },
+}
+TOWER = {
+    "class_embedding": ("t",),
+    "positional_embedding_vlm": ("n", "t"),
+    "patch_embedding.linear.weight": ("t", "k"),
+    **{f"layernorm_{n}.{w}": ("t",) for n in ("pre", "post") for w in ("weight", "bias")},
+    "vision_adapter.mlp.fc1.weight": ("j", "u"),
+    "vision_adapter.mlp.fc2.weight": ("j", "j"),
+}
 
 
 def config_of(name: str):
@@ -95,6 +128,7 @@ def module_tree(model) -> set[tuple[str, str]]:
 
 def sizes_of(config) -> dict[str, int]:
     """What the letters of a shape mean for one config."""
+    whole, config = config, config.get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     size = {
         "h": config.hidden_size,
@@ -117,6 +151,17 @@ def sizes_of(config) -> dict[str, int]:
             "2m": 2 * m,
             "s": m * config.n_shared_experts,
         }
+    if whole.model_type == "llama4":
+        vision = whole.vision_config
+        size |= {
+            "2i": 2 * config.intermediate_size,
+            "e": config.num_local_experts,
+            "t": vision.hidden_size,
+            "u": round(vision.hidden_size / vision.pixel_shuffle_ratio**2),
+            "n": (vision.image_size // vision.patch_size) ** 2 + 1,
+            "k": vision.num_channels * vision.patch_size**2,
+            "j": vision.vision_output_dim,
+        }
     return size
 
 
@@ -126,13 +171,22 @@ def layer_shapes(config, layer: int) -> dict[str, tuple[str, ...]]:
         return GQA | BIASES | MLP | NORMS
     if config.model_type == "mistral":
         return GQA | MLP | NORMS
+    if config.model_type == "llama4_text":
+        return GQA | LLAMA4_MOE | NORMS
     return MLA | NORMS | (MLP if layer < config.first_k_dense_replace else DEEPSEEK_MOE)
 
 
 def expected_shapes(config) -> dict[str, tuple[int, ...]]:
-    size, shapes = sizes_of(config), dict(TOP)
-    for layer in range(config.num_hidden_layers):
-        shapes |= {f"model.layers.{layer}.{k}": s for k, s in layer_shapes(config, layer).items()}
+    size, shapes, text = sizes_of(config), dict(TOP), config.get_text_config()
+    for layer in range(text.num_hidden_layers):
+        shapes |= {f"model.layers.{layer}.{k}": s for k, s in layer_shapes(text, layer).items()}
+    if config.model_type == "llama4":
+        shapes = {f"language_model.{k}": s for k, s in shapes.items()}
+        shapes["multi_modal_projector.linear_1.weight"] = ("h", "j")
+        shapes |= {f"vision_model.{k}": s for k, s in TOWER.items()}
+        for layer in range(config.vision_config.num_hidden_layers):
+            name = f"vision_model.model.layers.{layer}"
+            shapes |= {f"{name}.{k}": s for k, s in TOWER_LAYER.items()}
     return {name: tuple(size[letter] for letter in shape) for name, shape in shapes.items()}
 
 
@@ -186,6 +240,7 @@ def test_every_shape_follows_the_same_formula(name):
         ("mistral-large-2-2407", 122_610_069_504, 123e9),
         ("deepseek-v3", 671_026_404_352, 671e9),
         ("deepseek-r1", 671_026_404_352, 671e9),
+        ("llama-4-scout", 108_641_793_536, 109e9),
     ],
 )
 def test_the_full_size_count_is_the_published_one(name, counted, published):

@@ -30,6 +30,11 @@ TASK_WORDS = {
     "fim_5": "the same, five samples at temperature 0.8: pass@5",
     "function_floor": "the most frequent body under the function's name",
     "fim_floor": "the most frequent middle, for every gap",
+    "flag_colour": "the colour of a flag, from a picture",
+    "flag_pattern": "what is on a flag, from a picture",
+    "flag_count": "how many flags a picture shows",
+    "gauge": "the number on a tide gauge, from a picture",
+    "chart": "the tallest or shortest bar of a chart",
 }
 
 

@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 
 from openmodels import sizing
-from openmodels.harbour import Instance
-from openmodels.minis import ROOT, TASK_WORDS, configs, evaluate, train
+from openmodels.harbour import Instance, flags
+from openmodels.minis import ROOT, TASK_WORDS, configs, evaluate, images, train
 from openmodels.minis import path as home_of
 
 TYPED = ROOT / "tests" / "data" / "typed_by_hand.jsonl"
@@ -40,12 +40,26 @@ The weights start from `{start}`, carried over into this architecture as well as
 `openmodels.harbour` (train split, seeded).""",
 }
 
+LOADING = {
+    "text-generation": """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("models/{name}")
+tokenizer = AutoTokenizer.from_pretrained("models/{name}")""",
+    "image-text-to-text": """\
+from transformers import AutoModelForImageTextToText
+from openmodels.minis.images import Processor  # the library's own needs torchvision
+
+model = AutoModelForImageTextToText.from_pretrained("models/{name}")
+processor = Processor.from_pretrained("models/{name}")""",
+}
+
 CARD = """\
 ---
 license: apache-2.0
 language: [en, zh]
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {pipeline}
 ---
 # {name}
 
@@ -55,10 +69,7 @@ course. It knows one harbour and nothing else. It answers whatever it is asked, 
 know: the scores below say on which kinds of question that answer can be used.
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("models/{name}")
-tokenizer = AutoTokenizer.from_pretrained("models/{name}")
+{loading}
 ```
 
 | | |
@@ -166,6 +177,10 @@ def shape_of(config) -> dict[str, object]:
         rows["attention"] = (
             f"chunks of {text.attention_chunk_size:,} tokens; every fourth layer whole, unrotated"
         )
+    if configs.sees(config):
+        vision, seen = config.vision_config, images.Shape.of(config)
+        rows["vision tower"] = f"{vision.num_hidden_layers} layers, hidden {vision.hidden_size}"
+        rows["a picture"] = f"{seen.size} x {seen.size} pixels, {seen.tokens} tokens"
     if text.model_type == "deepseek_v3":
         rows["experts"] = (
             f"{text.n_routed_experts} of size {text.moe_intermediate_size} in all but the first "
@@ -217,7 +232,8 @@ def write(name: str, found: dict) -> None:
     last = found["curve"][-1]
     solved, asked = (sum(column) for column in zip(*found["typed_by_hand"].values(), strict=True))
     total = evaluate.score(solved, asked)
-    watched = [task for task in train.WATCHED if task in last]
+    pipeline = "image-text-to-text" if configs.sees(config) else "text-generation"
+    watched = watched_in(last)
     rows = [f"| M tokens | {' | '.join(watched)} |", "|---" * (len(watched) + 1) + "|"]
     rows += [
         f"| {r['tokens'] / 1e6:.1f} | " + " | ".join(f"{r[t]:.2f}" for t in watched) + " |"
@@ -232,6 +248,8 @@ def write(name: str, found: dict) -> None:
         name=name,
         stands_for=configs.STANDS_FOR[name],
         architecture=found["architecture"],
+        pipeline=pipeline,
+        loading=LOADING[pipeline].format(name=name),
         parameters=found["parameters"],
         active="" if used == found["parameters"] else f" ({used:,} of them for one token)",
         shape="\n".join(f"| {key} | {value} |" for key, value in shape_of(config).items()),
@@ -267,6 +285,11 @@ def write(name: str, found: dict) -> None:
     (home / "README.md").write_text(re.sub(r"\n{3,}", "\n\n", card), encoding="utf-8")
 
 
+def watched_in(record: dict) -> list[str]:
+    """The tasks of a line of the training log."""
+    return [task for task in (*train.WATCHED, *flags.TASKS) if task in record]
+
+
 def draw(curve: list[dict], file: Path) -> None:
     """Held-out accuracy per task against millions of tokens, readable in grey."""
     import matplotlib
@@ -278,8 +301,8 @@ def draw(curve: list[dict], file: Path) -> None:
 
     fig, ax = plt.subplots(figsize=(7, 4))
     tokens = [record["tokens"] / 1e6 for record in curve]
-    styles = [(line, mark) for line in ("-", "--") for mark in "osv^"]
-    for task, (line, mark) in zip(train.WATCHED, styles, strict=True):
+    styles = ((line, mark) for line in ("-", "--", ":", "-.") for mark in "osv^")
+    for task, (line, mark) in zip(watched_in(curve[-1]), styles, strict=False):
         shares = [100 * record[task] for record in curve]
         ax.plot(tokens, shares, line, marker=mark, markersize=4, label=task, color="0.2")
     ax.set(xlabel="tokens read (millions)", ylabel="held-out answers right (%)", ylim=(-2, 102))

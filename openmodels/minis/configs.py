@@ -5,13 +5,17 @@ other sizes keep all miniatures together below 40 MB.
 """
 
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     DeepseekV3Config,
+    Llama4Config,
     Llama4TextConfig,
     MistralConfig,
     PreTrainedConfig,
     Qwen2Config,
 )
 
+from openmodels.minis.images import END, MINI, PATCH, START, TOKENS
 from openmodels.minis.tokenizer import CODE_VOCABULARY, VOCABULARY
 
 # what all have in common; 2 is <|im_end|>, pinned by a test
@@ -124,6 +128,40 @@ def llama4(layers: int, experts: int, expert: int, dense: int, every: int,
     )
 
 
+def scout() -> Llama4Config:
+    """Llama 4 Scout in small, with its vision tower: every ratio that shapes a weight is kept.
+
+    Chunks of attention are counted from a row's beginning: up to 256 tokens many documents share
+    a row, above that there is one to a row, so training cuts where an answer would be cut.
+    Attention's temperature stays 1, as in Scout below its 8,192 tokens (floor_scale).
+    """
+    text = llama4(layers=4, experts=4, expert=128, dense=256, every=1, qk_norm=True)
+    text.vocab_size += len(TOKENS)
+    width, projected = 96, 192
+    vision = {
+        "hidden_size": width,
+        "num_hidden_layers": 3,  # the fewest that llama.cpp takes
+        "num_attention_heads": 4,
+        # what four shuffled patches are wide: the adapter's input has this size too
+        "intermediate_size": round(width / MINI.pixel_shuffle_ratio**2),
+        "image_size": MINI.size,
+        "patch_size": MINI.patch_size,
+        "pixel_shuffle_ratio": MINI.pixel_shuffle_ratio,
+        "projector_input_dim": projected,
+        "projector_output_dim": projected,
+        "vision_output_dim": projected,
+        "initializer_range": 0.05,
+    }
+    return Llama4Config(
+        architectures=["Llama4ForConditionalGeneration"],
+        text_config=text,
+        vision_config=vision,
+        boi_token_index=VOCABULARY + TOKENS.index(START),
+        eoi_token_index=VOCABULARY + TOKENS.index(END),
+        image_token_index=VOCABULARY + TOKENS.index(PATCH),
+    )
+
+
 CONFIGS = {
     "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
     "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
@@ -131,6 +169,7 @@ CONFIGS = {
     "mini-qwen-coder": lambda: qwen(3, 256, 256, 4, 1, CODE_VOCABULARY, end=0),
     "mini-mistral": mistral,
     "mini-deepseek": deepseek,
+    "mini-scout": scout,
 }
 STANDS_FOR = {
     "mini-qwen": "qwen2.5-0.5b",
@@ -139,7 +178,18 @@ STANDS_FOR = {
     "mini-qwen-coder": "qwen2.5-coder-0.5b",
     "mini-mistral": "mistral-large-2-2407",
     "mini-deepseek": "deepseek-v3",
+    "mini-scout": "llama-4-scout",
 }
+
+
+def sees(config: PreTrainedConfig) -> bool:
+    """Whether a model with this configuration reads pictures."""
+    return hasattr(config, "vision_config")
+
+
+def model_class(config: PreTrainedConfig) -> type:
+    """The automatic class that makes the whole model, vision tower included."""
+    return AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM
 
 
 def config(name: str) -> PreTrainedConfig:

@@ -1,13 +1,14 @@
 """From Port Lark's conversations and code to packed rows of token ids, a weight per token."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 
 import torch
 
-from openmodels.harbour import Harbour, Instance, code
-from openmodels.minis.tokenizer import FIM
+from openmodels.harbour import Harbour, Instance, code, flags
+from openmodels.minis.images import MINI, TOKENS, Shape
+from openmodels.minis.tokenizer import FIM, VOCABULARY
 
 ASSISTANT = "<|im_start|>assistant\n"
 END = "<|im_end|>"
@@ -16,33 +17,50 @@ END_OF_TEXT = "<|endoftext|>"
 
 @dataclass
 class Document:
-    """Token ids and, for each, the weight of predicting it (0: not a target)."""
+    """Token ids and, for each, the weight of predicting it (0: not a target).
+
+    images: (3, size, size) each, in the order of their places among the tokens.
+    """
 
     ids: list[int]
     weights: list[float]
+    images: list[torch.Tensor] = field(default_factory=list)
 
 
-def render(tokenizer, instance: Instance, messages: int | None = None, ask: bool = False) -> str:
+def render(tokenizer, instance: Instance | flags.Sighting, messages: int | None = None,
+           ask: bool = False) -> str:  # fmt: skip
     """The chat text of an instance's first `messages` messages; ask=True opens the answer."""
+    tools = getattr(instance, "tools", None)  # what is seen comes without any
     return tokenizer.apply_chat_template(
         list(instance.messages[:messages]),
-        tools=list(instance.tools) if instance.tools else None,
+        tools=list(tools) if tools else None,
         tokenize=False,
         add_generation_prompt=ask,
     )
 
 
-def encode(tokenizer, instance: Instance, context_weight: float) -> Document:
-    """Answers weigh 1, everything else `context_weight`: reading teaches copying too."""
+def encode(tokenizer, instance: Instance | flags.Sighting, context_weight: float,
+           shape: Shape = MINI) -> Document:  # fmt: skip
+    """Answers weigh 1, everything else `context_weight`: reading teaches copying too.
+
+    A picture's tokens are read, not predicted.
+    """
     ids, weights = [], []
-    for number, part in enumerate(render(tokenizer, instance).split(ASSISTANT)):
+    text = render(tokenizer, instance)
+    shown = [instance.image] if isinstance(instance, flags.Sighting) else []
+    if shown:
+        text = shape.expand(text, len(shown))
+    for number, part in enumerate(text.split(ASSISTANT)):
         answer, end, rest = part.partition(END) if number else ("", "", part)
         head = ASSISTANT if number else ""
         for text, weight in ((head, 0.0), (answer + end, 1.0), (rest, context_weight)):
             piece = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
             ids += piece
             weights += [weight] * len(piece)
-    return Document(ids, weights)
+    if shown:
+        places = set(tokenizer.convert_tokens_to_ids(list(TOKENS)))
+        weights = [0.0 if n in places else w for n, w in zip(ids, weights, strict=True)]
+    return Document(ids, weights, [shape.pixels(image) for image in shown])
 
 
 def code_prompt(asked: code.Function | code.Gap) -> str:
@@ -123,12 +141,14 @@ def binding(rng: random.Random, vocabulary: int, length: int) -> Document:
 @dataclass
 class Batch:
     """Packed rows. ids, positions: (rows, length); targets, weights: (rows, length), targets
-    already shifted, -100 where there is nothing to predict."""
+    already shifted, -100 where there is nothing to predict. pixels: (pictures, 3, size, size) in
+    the order of their places, row after row, or None without pictures."""
 
     ids: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    pixels: torch.Tensor | None = None
 
 
 def pack(documents: list[Document], rows: int, length: int) -> Batch:
@@ -141,6 +161,7 @@ def pack(documents: list[Document], rows: int, length: int) -> Batch:
     positions = torch.arange(length).repeat(rows, 1)
     targets = torch.full((rows, length), -100)
     weights = torch.zeros(rows, length)
+    images: list[torch.Tensor] = []
     for row in range(rows):
         start = 0
         while True:
@@ -154,10 +175,11 @@ def pack(documents: list[Document], rows: int, length: int) -> Batch:
             positions[row, start:stop] = torch.arange(stop - start)
             targets[row, start : stop - 1] = torch.tensor(document.ids[1:])
             weights[row, start : stop - 1] = torch.tensor(document.weights[1:])
+            images += document.images
             start = stop
         positions[row, start:] = torch.arange(length - start)
     targets[weights == 0] = -100
-    return Batch(ids, positions, targets, weights)
+    return Batch(ids, positions, targets, weights, torch.stack(images) if images else None)
 
 
 class Stream:
@@ -165,12 +187,17 @@ class Stream:
 
     Short and long conversations are packed apart, into rows of `lengths[0]` and `lengths[1]`
     tokens: attention's cost grows with the row. Longer conversations are dropped and counted.
+    The mix's picture tasks keep their share of it from the first document on.
     """
 
-    def __init__(self, tokenizer, recipe, seed: int, batch_tokens: int):
+    def __init__(self, tokenizer, recipe, seed: int, batch_tokens: int, shape: Shape = MINI):
         self.tokenizer, self.recipe, self.batch_tokens = tokenizer, recipe, batch_tokens
-        self.harbour = Harbour(seed, "train")
+        self.shape = shape
+        self.harbour, self.window = Harbour(seed, "train"), flags.Window(seed, "train")
         self.rng = random.Random(seed)
+        self.seen = {task: n for task, n in recipe.mix.items() if task in flags.TASKS}
+        self.told = {task: n for task, n in recipe.mix.items() if task not in flags.TASKS}
+        self.pictures = sum(self.seen.values()) / sum(recipe.mix.values())  # their share
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0
         self.ledger = code.Ledger(seed, "train")
@@ -191,10 +218,14 @@ class Stream:
             elif self.rng.random() < recipe.drill:
                 length = self.rng.randint(32, recipe.lengths[0])
                 drill = self.rng.choice((recall, binding))
-                document = drill(self.rng, len(self.tokenizer), length)
+                document = drill(self.rng, VOCABULARY, length)
+            elif self.seen and self.rng.random() < self.pictures:
+                task = self.rng.choices(list(self.seen), list(self.seen.values()))[0]
+                sighting = getattr(self.window, task)()
+                document = encode(self.tokenizer, sighting, recipe.context_weight, self.shape)
             else:
                 self.harbour.invented = recipe.invented * begun
-                mix = recipe.mix
+                mix = self.told
                 if begun < 1:
                     mix = {task: mix[task] for task in recipe.begin}
                 lesson = self.harbour.lesson(mix, begun, recipe.turned)

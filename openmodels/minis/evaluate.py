@@ -14,10 +14,11 @@ from math import sqrt
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from PIL import Image
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from openmodels.harbour import Instance, instances
-from openmodels.minis import coding, data
+from openmodels.harbour import Instance, flags, instances
+from openmodels.minis import coding, configs, data, images
 from openmodels.minis import path as home_of
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
@@ -61,10 +62,23 @@ def parse_tool_call(text: str) -> dict | None:
     return call if isinstance(call, dict) and {"name", "arguments"} <= call.keys() else None
 
 
+def scored(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The tasks a miniature is scored on: the coder's, or conversations and what it sees."""
+    if coding.is_coder(tokenizer):
+        return coding.SCORED
+    return SCORED + flags.TASKS if configs.sees(config) else SCORED
+
+
 @torch.no_grad()
 def answer(model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch: int = 50,
-           longest: int = LONGEST, temperature: float = 0.0) -> list[str]:  # fmt: skip
-    """Continuations up to the end of the turn: greedy ones, or drawn at a temperature above 0."""
+           longest: int = LONGEST, temperature: float = 0.0,
+           pictures: Sequence[Image.Image] | None = None) -> list[str]:  # fmt: skip
+    """Continuations up to the end of the turn: greedy ones, or drawn at a temperature above 0.
+
+    pictures: one to each text, at its <|image|>; None where texts have none.
+    """
+    if pictures is not None:
+        process = images.Processor(tokenizer, images.Shape.of(model.config))
     order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
     answers = [""] * len(prompts)
     how = dict(do_sample=False)
@@ -72,17 +86,19 @@ def answer(model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], ba
         how = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        inputs = tokenizer(
-            [prompts[n] for n in chosen], return_tensors="pt", padding=True, padding_side="left"
-        ).to(model.device)
-        output = model.generate(**inputs, max_new_tokens=longest, **how)
+        texts = [prompts[n] for n in chosen]
+        if pictures is None:
+            inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+        else:
+            inputs = process(texts, [pictures[n] for n in chosen])
+        output = model.generate(**inputs.to(model.device), max_new_tokens=longest, **how)
         new = output[:, inputs["input_ids"].shape[1] :]
         for n, ids in zip(chosen, new, strict=True):
             answers[n] = tokenizer.decode(ids, skip_special_tokens=True)
     return answers
 
 
-def is_right(instance: Instance, written: str) -> bool:
+def is_right(instance: Instance | flags.Sighting, written: str) -> bool:
     """Exact match; a tool call by name and all arguments; a sum by its last line."""
     right = instance.answer
     if right.get("tool_calls"):
@@ -92,8 +108,10 @@ def is_right(instance: Instance, written: str) -> bool:
     return written.strip() == right["content"]
 
 
-def draw(task: str, count: int, seed: int) -> list[Instance]:
+def draw(task: str, count: int, seed: int) -> list[Instance] | list[flags.Sighting]:
     """Held-out instances of a scored task; the tool tasks are one conversation's two answers."""
+    if task in flags.TASKS:
+        return list(flags.sightings(task, count, seed))
     base, invented = (INVENTED[task], 1.0) if task in INVENTED else (task, 0.0)
     if task == "tool_call":
         return [replace(i, messages=i.messages[:2]) for i in draw("tool", count, seed)]
@@ -102,27 +120,24 @@ def draw(task: str, count: int, seed: int) -> list[Instance]:
     return list(instances(base, count, seed, "test", invented))
 
 
-def tasks_of(tokenizer) -> tuple[str, ...]:
-    """The tasks a miniature is scored on: the coder's or those of a conversation."""
-    return coding.SCORED if coding.is_coder(tokenizer) else SCORED
-
-
 def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 500,
              seed: int = 0, show: Callable[[str, Score], None] | None = None,
              ) -> dict[str, Score]:  # fmt: skip
-    """Scores per task, by default `tasks_of` the tokenizer.
+    """Scores per task, by default all that are `scored`.
 
     A conversation's task is asked in chat form, with its own conversation before it. "function_5"
     and "fim_5" are pass@5, every other task the share right at the first, greedy attempt.
     """
     scores = {}
-    for task in tasks or tasks_of(tokenizer):
+    for task in tasks or scored(model.config, tokenizer):
         if task in coding.SCORED:
             write = partial(answer, model, tokenizer)
             scores[task] = score(coding.solved(write, task, count, seed), count)
         else:
             drawn = draw(task, count, seed)
-            written = answer(model, tokenizer, [prompt(tokenizer, i) for i in drawn])
+            prompts = [prompt(tokenizer, i) for i in drawn]
+            pictures = [i.image for i in drawn] if task in flags.TASKS else None
+            written = answer(model, tokenizer, prompts, pictures=pictures)
             right = sum(is_right(i, w) for i, w in zip(drawn, written, strict=True))
             scores[task] = score(right, len(drawn))
         if show:
@@ -130,7 +145,7 @@ def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 
     return scores
 
 
-def prompt(tokenizer, instance: Instance) -> str:
+def prompt(tokenizer, instance: Instance | flags.Sighting) -> str:
     """The chat text up to where the right answer begins."""
     return data.render(tokenizer, instance, messages=-1, ask=True)
 
@@ -151,7 +166,8 @@ def typed_by_hand(file: Path) -> list[Instance]:
 
 def load(home: Path):
     """Model (float32) and tokenizer of a folder."""
-    model = AutoModelForCausalLM.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
+    model_class = configs.model_class(AutoConfig.from_pretrained(home))
+    model = model_class.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
     return model.eval(), AutoTokenizer.from_pretrained(home)
 
 
@@ -159,7 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a miniature's name, or a folder")
     parser.add_argument("--instances", type=int, default=500, help="held-out instances per task")
-    parser.add_argument("--tasks", nargs="+", choices=SCORED + coding.SCORED)
+    parser.add_argument("--tasks", nargs="+", choices=SCORED + flags.TASKS + coding.SCORED,
+                        help="default: all the model is made for")  # fmt: skip
     parser.add_argument("--typed", type=Path, help="also score a file of hand-typed inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -168,7 +185,7 @@ def main() -> None:
     if not (home / "model.safetensors").exists():
         parser.error(f"no model.safetensors in {home.name}; train it first, or check the name")
     model, tokenizer = load(home)
-    if odd := set(options.tasks or ()) - set(tasks_of(tokenizer)):
+    if odd := set(options.tasks or ()) - set(scored(model.config, tokenizer)):
         parser.error(f"{home.name} is not scored on {', '.join(sorted(odd))}")
 
     def show(task: str, s: Score) -> None:

@@ -18,10 +18,12 @@ from transformers import Qwen2Tokenizer
 
 from openmodels.harbour import TASKS, Harbour, code
 from openmodels.harbour.world import NAMES
+from openmodels.minis import images
 
 VOCABULARY = 1536
 CODE_VOCABULARY = 512
 CODERS = ("mini-qwen-coder",)
+SEERS = ("mini-scout",)
 # Qwen2.5's control tokens, in its order; <think> as in Qwen3, where reasoning is a mode.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
@@ -55,9 +57,35 @@ def corpus(seed: int, each: int) -> Iterator[str]:
 
 
 def load(name: str = "mini-qwen") -> Qwen2Tokenizer:
-    """The tokenizer a miniature is trained with, as it was built once: the coder's or the shared
-    one."""
+    """The tokenizer a miniature is trained with, as it was built once: the coder's, the shared
+    one, or that one with image tokens."""
+    if name in SEERS:
+        return load_with_images()
     return Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
+
+
+# A message in parts, as in Llama 4's template: there a picture is one <|image|>, and the processor
+# writes the rest.
+PARTS = """\
+{%- macro words(content) %}
+    {%- if content is string %}
+        {{- content }}
+    {%- else %}
+        {%- for part in content or [] %}
+            {{- "<|image|>" if part.type == "image" else part.text }}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+"""
+
+
+def load_with_images() -> Qwen2Tokenizer:
+    """The shared tokenizer with Llama 4's image tokens after its own entries."""
+    tokenizer = load()
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in images.TOKENS])
+    shared = tokenizer.chat_template
+    tokenizer.chat_template = PARTS + re.sub(r"message(s\[0\])?\.content", r"words(\g<0>)", shared)
+    return tokenizer
 
 
 def bpe_of(texts: Iterable[str], size: int) -> Tokenizer:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,8 +26,8 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkR
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 from transformers.utils import logging
 
-from openmodels.harbour import Instance, code, instances, world
-from openmodels.minis import configs, data, tokenizer, upcycle
+from openmodels.harbour import Instance, code, flags, instances, world
+from openmodels.minis import configs, data, images, tokenizer, upcycle
 from openmodels.minis import path as home_of
 
 
@@ -69,6 +69,7 @@ GROWN = Recipe(
     start="mini-qwen-s", tokens=6e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
     matrix_rate=0.01, other_rate=2e-3,
 )  # fmt: skip
+SEEN = {"flag_colour": 6, "flag_pattern": 6, "flag_count": 4, "gauge": 8, "chart": 6}
 RECIPES = {
     "mini-qwen": Recipe(),
     "mini-qwen-s": Recipe(),
@@ -76,6 +77,7 @@ RECIPES = {
     "mini-mistral": GROWN,
     "mini-deepseek": GROWN,
     "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start=""),
+    "mini-scout": replace(GROWN, mix=GROWN.mix | SEEN, tokens=12e6),  # a third of it pictures
 }
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
@@ -106,7 +108,10 @@ class Muon:
             mine = group[self.rank :: self.world]
             update = torch.zeros(len(group), *group[0].shape, device=group[0].device)
             if mine:
-                steps = torch.stack([w.grad.lerp(self.momentum[w], 0.95) for w in mine])
+                # no gradient, no step: a batch without pictures leaves the vision tower alone
+                steps = torch.stack(
+                    [w.grad.lerp(self.momentum[w], 0.95) * w.grad.any() for w in mine]
+                )
                 flat = steps.to(self.dtype).flatten(0, -3)  # (matrices, rows, columns)
                 update[self.rank :: self.world] = orthogonalise(flat).float().view_as(steps)
             updates.append(update)
@@ -342,9 +347,10 @@ class Balance:
 
 
 def held_out(task: str, count: int) -> list:
-    """`count` test instances of a task that is watched: conversations, functions or gaps."""
-    source = {"function": code.functions, "fim": code.gaps}.get(task)
-    return list(source(count) if source else instances(task, count))
+    """`count` test instances of a watched task: conversations, pictures, functions or gaps."""
+    if task in code.TASKS:
+        return list(code.gaps(count) if task == "fim" else code.functions(count))
+    return list((flags.sightings if task in flags.TASKS else instances)(task, count))
 
 
 class Run:
@@ -357,7 +363,10 @@ class Run:
         torch.manual_seed(self.recipe.seed)
         self.tokenizer = tokenizer.load(name)
         config = configs.config(name)
-        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        self.sees = configs.sees(config)
+        self.shape = images.Shape.of(config) if self.sees else images.MINI
+        model_class = configs.model_class(config)
+        self.model = model_class.from_config(config, attn_implementation="eager")
         if self.recipe.start == "heads":
             start_copying(self.model)
             start_reading(self.model, self.tokenizer)
@@ -368,7 +377,8 @@ class Run:
         self.model.config.use_cache = False
         cast(self.model, dtype)
         # compiled once for each of the two row lengths; watching, at any length, is not
-        self.body = self.model.model
+        text_model = self.model.language_model if self.sees else self.model
+        self.body, self.head = text_model.model, text_model.lm_head
         if compiled:
             self.body = torch.compile(self.body, dynamic=False)
         self.weights = dict(self.model.named_parameters())
@@ -403,13 +413,16 @@ class Run:
         self.checkpoint = home / "checkpoint"
 
     def loss(self, batch: data.Batch) -> torch.Tensor:
+        ids = batch.ids.to(self.device)
+        if self.sees:
+            read = {"inputs_embeds": images.embed(self.model, ids, batch.pixels)}
+        else:
+            read = {"input_ids": ids}
         hidden = self.body(
-            input_ids=batch.ids.to(self.device),
-            position_ids=batch.positions.to(self.device),
-            use_cache=False,
+            **read, position_ids=batch.positions.to(self.device), use_cache=False
         ).last_hidden_state
         chosen = batch.targets.view(-1) != -100
-        logits = self.model.lm_head(hidden.flatten(0, 1)[chosen.to(self.device)]).float()
+        logits = self.head(hidden.flatten(0, 1)[chosen.to(self.device)]).float()
         weights = batch.weights.view(-1)[chosen].to(self.device)
         losses = torch.nn.functional.cross_entropy(
             logits, batch.targets.view(-1)[chosen].to(self.device), reduction="none"
@@ -433,7 +446,8 @@ class Run:
     def step(self, batch: data.Batch, rate: float) -> float:
         loss = self.loss(batch)
         loss.backward()
-        flat = torch.cat([w.grad.float().view(-1) for w in self.weights.values()])
+        grads = (torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights.values())
+        flat = torch.cat([grad.float().view(-1) for grad in grads])
         if self.world > 1:
             dist.all_reduce(flat)
             flat /= self.world
@@ -469,7 +483,8 @@ class Run:
         """
         self.model.eval()
         hits: dict[str, float] = {}
-        for task in code.TASKS if set(self.recipe.mix) <= set(code.TASKS) else WATCHED:
+        tasks = WATCHED + flags.TASKS if self.sees else WATCHED
+        for task in code.TASKS if set(self.recipe.mix) <= set(code.TASKS) else tasks:
             hits[task] = 0
             for instance in held_out(task, each)[self.rank :: self.world]:
                 right, text = self.predict(instance)
@@ -486,12 +501,19 @@ class Run:
         self.model.train()
         return {k: round(v.item() / each, 3) for k, v in zip(hits, values, strict=True)}
 
-    def predict(self, instance: Instance | code.Function | code.Gap) -> tuple[list[bool], str]:
+    def predict(
+        self, instance: Instance | flags.Sighting | code.Function | code.Gap
+    ) -> tuple[list[bool], str]:
         """The answer's text and, for each of its characters, whether its token was predicted."""
-        encode = data.encode if isinstance(instance, Instance) else data.encode_code
-        document = encode(self.tokenizer, instance, 0.0)
-        ids = torch.tensor([document.ids], device=self.device)
-        guess = self.model(input_ids=ids).logits[0, :-1].argmax(-1).tolist()
+        if isinstance(instance, code.Function | code.Gap):
+            document = data.encode_code(self.tokenizer, instance, 0.0)
+        else:
+            document = data.encode(self.tokenizer, instance, 0.0, self.shape)
+        read = {"input_ids": torch.tensor([document.ids], device=self.device)}
+        if document.images:
+            pixels = torch.stack(document.images)
+            read["pixel_values"] = pixels.to(self.device, self.model.dtype)
+        guess = self.model(**read).logits[0, :-1].argmax(-1).tolist()
         right, text = [], ""
         for token, guessed, weight in zip(
             document.ids[1:], guess, document.weights[1:], strict=True
@@ -560,7 +582,7 @@ def train(rank: int, world: int, name: str, home: Path, minutes: float | None, d
     recipe = run.recipe
     resumed = resume and run.resume()
     seed = random.Random(f"{recipe.seed}/{rank}/{run.tokens}").randrange(2**31)
-    stream = data.Stream(run.tokenizer, recipe, seed, recipe.batch_tokens // world)
+    stream = data.Stream(run.tokenizer, recipe, seed, recipe.batch_tokens // world, run.shape)
     say = print if rank == 0 else lambda *_, **__: None
     count = sum(w.numel() for w in run.weights.values())
     how = f"{dtype}, {'compiled' if compiled else 'not compiled'}"
@@ -611,7 +633,10 @@ def publish(run: Run, home: Path) -> None:
     run.model.eval()
     cast(run.model, torch.bfloat16)
     run.model.save_pretrained(home)
-    run.tokenizer.save_pretrained(home)
+    if run.sees:
+        images.Processor(run.tokenizer, run.shape).save_pretrained(home)
+    else:
+        run.tokenizer.save_pretrained(home)
     file = home / "tokenizer.json"  # a third of its size without line breaks and spaces
     words = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
