@@ -12,7 +12,7 @@ from openmodels import minis
 from openmodels.harbour import Harbour, instances
 from openmodels.minis import card, evaluate
 
-NAMES = ["mini-qwen"]
+NAMES = sorted(file.parent.name for file in minis.path("").glob("*/model.safetensors"))
 
 
 def test_wilson_interval_against_known_values():
@@ -84,6 +84,10 @@ def test_a_typed_tool_call_is_scored_as_a_call():
     drawn = [i for i in evaluate.typed_by_hand(card.TYPED) if i.task == "tool"]
     assert all(i.tools and i.answer["tool_calls"] for i in drawn)
     assert not evaluate.is_right(replace(drawn[0]), "I do not know.")
+
+
+def test_the_default_is_shipped():
+    assert "mini-qwen" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
