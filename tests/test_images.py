@@ -467,7 +467,7 @@ def test_a_few_steps_teach_it_to_look(make_run, dtype, tmp_path):
         right, text = run.predict(one)
         assert all(right)
         assert text == one.answer["content"] + "<|im_end|>"
-    train.publish(run, tmp_path)
+    train.publish(run.model, images.Processor(run.tokenizer, run.shape), tmp_path)
     model, loaded = evaluate.load(tmp_path)
     prompts = [evaluate.prompt(loaded, one) for one in shown]
     assert prompts[0] == prompts[1]
@@ -493,7 +493,7 @@ def test_a_published_scout_reloads_to_the_same_logits(make_run, tmp_path):
     run = make_run()
     run.step(batch_of(two_charts()), rate=1)
     run.model.eval()
-    train.publish(run, tmp_path)
+    train.publish(run.model, images.Processor(run.tokenizer, run.shape), tmp_path)
     again = configs.model_class(run.model.config).from_pretrained(
         tmp_path, attn_implementation="eager"
     )

@@ -534,7 +534,7 @@ def test_a_published_model_reloads_to_the_same_logits(make_run, tmp_path):
     run.model.eval()
     with torch.no_grad():
         trained = run.model(input_ids=prompt).logits
-        train.publish(run, tmp_path)
+        train.publish(run.model, run.tokenizer, tmp_path)
         published = run.model(input_ids=prompt).logits
         again = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
         assert {p.dtype for p in again.parameters()} == {torch.bfloat16}

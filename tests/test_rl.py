@@ -1,7 +1,6 @@
 """Rewards, worked examples, distillation and the runner, on a model of a few thousand weights."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ def tiny() -> Qwen2ForCausalLM:
 def base(words, tmp_path):
     """A folder with the weights of a tiny model."""
     home = tmp_path / "base"
-    train.publish(SimpleNamespace(model=tiny(), tokenizer=words), home)
+    train.publish(tiny(), words, home)
     return home
 
 
@@ -175,7 +174,7 @@ def test_a_teacher_with_another_tokenizer_is_refused(base, tmp_path):
     other = tmp_path / "coder"
     coder = tokenizer.load("mini-qwen-coder")
     model = Qwen2ForCausalLM(configs.qwen(2, 32, 48, 2, 1, len(coder), end=0))
-    train.publish(SimpleNamespace(model=model, tokenizer=coder), other)
+    train.publish(model, coder, other)
     pupil = rl.Pupil(base, tmp_path / "out")
     with pytest.raises(ValueError, match="same tokenizer"):
         pupil.study(rl.RECIPES["mini-r1-distill"], other)

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from safetensors import safe_open
@@ -255,7 +254,7 @@ def run(name: str, home: Path, base: str | Path | None = None, minutes: float | 
     pupil.study(recipe, teacher)
     if minutes and recipe.minutes:
         pupil.practise(recipe, minutes, steps, say)
-    train.publish(SimpleNamespace(model=pupil.model, tokenizer=pupil.tokenizer), home)
+    train.publish(pupil.model, pupil.tokenizer, home)
     pupil.model, pupil.tokenizer = evaluate.load(home)  # score what was published
     say(f"{name}: {pupil.score('after', instances)} after {pupil.steps} steps; written to {home}")
 

@@ -621,22 +621,23 @@ def train(rank: int, world: int, name: str, home: Path, minutes: float | None, d
                 f"{left / 60:.0f} min left", end="" if sys.stdout.isatty() else "\n",
                 flush=True)  # fmt: skip
     if rank == 0:
-        publish(run, home)
+        words = images.Processor(run.tokenizer, run.shape) if run.sees else run.tokenizer
+        publish(run.model, words, home)
         say(f"written to {home}; {stream.dropped} of {stream.documents} conversations too long")
     if world > 1:
         dist.destroy_process_group()
 
 
-def publish(run: Run, home: Path) -> None:
-    """Write the weights (bfloat16) and tokenizer in the layout `from_pretrained` reads."""
-    run.model.config.use_cache = True
-    run.model.eval()
-    cast(run.model, torch.bfloat16)
-    run.model.save_pretrained(home)
-    if run.sees:
-        images.Processor(run.tokenizer, run.shape).save_pretrained(home)
-    else:
-        run.tokenizer.save_pretrained(home)
+def publish(model: torch.nn.Module, words, home: Path) -> None:
+    """Write the weights (bfloat16) in the layout `from_pretrained` reads.
+
+    words: the tokenizer, or the processor of a model that sees; it is written beside them.
+    """
+    model.config.use_cache = True
+    model.eval()
+    cast(model, torch.bfloat16)
+    model.save_pretrained(home)
+    words.save_pretrained(home)
     file = home / "tokenizer.json"  # a third of its size without line breaks and spaces
     words = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
