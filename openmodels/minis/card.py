@@ -272,7 +272,7 @@ def write(name: str, found: dict) -> None:
         recipe=", ".join(
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in asdict(recipe).items()
-            if key != "mix"
+            if key != "mix" and value != "" and (recipe.teacher or key != "taught")
         )
         + ". Mix: "
         + ", ".join(f"{task} {share}" for task, share in recipe.mix.items())

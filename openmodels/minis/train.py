@@ -652,12 +652,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the weights (default: build/NAME)")
     parser.add_argument("--workers", type=int, help="processes (default: one per core, 1 on a GPU)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--new", action="store_true", help="ignore the checkpoint in the folder")
+    parser.add_argument("--new", action="store_true", help="ignore the folder's checkpoint and log")
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--watch", type=float, default=5, help="minutes between held-out checks")
     options = parser.parse_args()
     home = options.out or home_of(options.name).parents[1] / "build" / options.name
     home.mkdir(parents=True, exist_ok=True)
+    if options.new:
+        (home / "log.jsonl").unlink(missing_ok=True)
     world = options.workers or (os.cpu_count() or 1 if options.device == "cpu" else 1)
     arguments = (world, options.name, home, options.minutes, options.device, not options.new,
                  options.watch, precision(options.device),
