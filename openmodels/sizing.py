@@ -157,6 +157,14 @@ def kv_bytes(config, tokens: int, bytes_per_value: int = 2) -> int:
     return kept * _kv_values(text) * bytes_per_value
 
 
+def spans(config) -> list[int | None]:
+    """How far each layer looks back: its window or chunk in tokens, None for the whole text.
+
+    ValueError for a kind of layer that is not known here.
+    """
+    return [span for _, span in _layers(config.get_text_config())]
+
+
 # --- Operations and speed -------------------------------------------------------------------------
 
 

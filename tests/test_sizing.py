@@ -153,6 +153,14 @@ def test_a_kind_of_layer_without_a_formula():
         sizing.kv_bytes(config, 10)
 
 
+def test_spans_say_how_far_each_layer_looks_back():
+    scout = sizing.spans(catalog.config("llama-4-scout"))
+    assert scout[:4] * 12 == scout
+    assert scout[:4] == [8192, 8192, 8192, None]
+    assert set(sizing.spans(catalog.config("mistral-7b-v0.1"))) == {4096}
+    assert sizing.spans(catalog.config("deepseek-v3")) == [None] * 61
+
+
 def test_kv_cache_of_the_full_size_shapes():
     per_token = {id: sizing.kv_bytes_per_token(catalog.config(id)) for id in CONFIGS}
     assert per_token["qwen2.5-0.5b"] == 2 * 24 * 2 * 64 * 2
