@@ -296,13 +296,17 @@ def _sections(found: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
     return sections
 
 
-def _as_text(title: str, rows: list[tuple[str, ...]]) -> str:
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """A table as text, a line per row, its columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    ]
-    return "\n".join([title, "-" * len(title), *lines])
+    )
+
+
+def _as_text(title: str, rows: list[tuple[str, ...]]) -> str:
+    return "\n".join([title, "-" * len(title), aligned(rows)])
 
 
 def _as_html(title: str, rows: list[tuple[str, ...]]) -> str:

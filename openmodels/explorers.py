@@ -71,8 +71,7 @@ def as_text(rows: list[Row]) -> str:
     """A table as aligned text; one too wide for a screen as one block of lines per row."""
     if not rows:
         return ""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    if sum(widths) > WIDEST:
+    if sum(max(map(len, column)) for column in zip(*rows, strict=True)) > WIDEST:
         blocks = (
             [
                 row[0],
@@ -81,10 +80,7 @@ def as_text(rows: list[Row]) -> str:
             for row in rows[1:]
         )
         return "\n".join("\n".join(block) for block in blocks)
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return doctor.aligned(rows)
 
 
 def as_html(rows: list[Row]) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
+from openmodels import minis
 from openmodels.harbour import instances
 from openmodels.minis import configs, evaluate, grpo, rl, tokenizer, train
 
@@ -182,4 +183,4 @@ def test_a_teacher_with_another_tokenizer_is_refused(base, tmp_path):
 
 def test_a_missing_base_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no model.safetensors in .*nowhere"):
-        rl.folder(tmp_path / "nowhere")
+        minis.folder(tmp_path / "nowhere")

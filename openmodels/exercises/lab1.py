@@ -4,9 +4,7 @@ Where an answer is wrong, the check looks for a known mistake that gives the sam
 which it is. Full-size models are counted on their shapes; the miniatures run on the CPU.
 """
 
-import contextlib
 import copy
-import io
 import json
 import math
 import re
@@ -18,8 +16,9 @@ import numpy as np
 import torch
 from transformers import Llama4TextConfig
 
-from openmodels import anatomy, catalog, licences, minis, sizing, switch
+from openmodels import anatomy, catalog, licences, minis, sizing
 from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_type
+from openmodels.exercises import quietly
 from openmodels.harbour import instances
 from openmodels.minis import configs, grpo, upcycle
 
@@ -383,16 +382,14 @@ def _mixture() -> tuple[torch.nn.Module, Any]:
     """A DeepSeek model of miniature size on the CPU, and its tokenizer.
 
     mini-qwen-s carried over into mini-deepseek's layout, its routers at random with random biases.
-    A trained one takes its place with `return switch.load("mini-deepseek")`.
+    A trained one takes its place with `return quietly("mini-deepseek")`.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        dense, tokenizer = switch.load("mini-qwen-s")
-    dense = dense.to("cpu").float()
+    dense, tokenizer = quietly("mini-qwen-s")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(13)
         config = configs.config("mini-deepseek")
         model = configs.model_class(config).from_config(config).eval()
-        upcycle.start_from(model, upcycle.read(dense, tokenizer, each=2))
+        upcycle.start_from(model, upcycle.read(dense.float(), tokenizer, each=2))
         for layer in model.model.layers[config.first_k_dense_replace :]:
             layer.mlp.gate.e_score_correction_bias.uniform_(-0.2, 0.2)
     return model, tokenizer

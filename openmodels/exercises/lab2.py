@@ -4,7 +4,6 @@ The checks run the miniature on the CPU in float32 and hold for any weights it m
 """
 
 import contextlib
-import io
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -21,6 +20,7 @@ from transformers import (
 
 from openmodels import catalog, sizing, switch
 from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_type
+from openmodels.exercises import quietly
 from openmodels.harbour import instances
 
 
@@ -31,12 +31,11 @@ def _miniature() -> switch.Loaded:
     It stops and pads as full-size Qwen2.5 chat models do: the padding token is one of two stop
     tokens, so that `generate` cannot guess the attention mask.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        model, tokenizer = switch.load("mini-qwen")
+    loaded = model, tokenizer = quietly("mini-qwen")
     stops = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     model.generation_config.eos_token_id = stops
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return switch.Loaded(model.to("cpu"), tokenizer)
+    return loaded
 
 
 # --- 2.1 The sampler ------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ entries, perhaps changed first) is held out as a combination, so a test function
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from openmodels.harbour.text import held_out
@@ -80,6 +80,10 @@ class Gap:
     middle: str
     suffix: str
 
+    @property
+    def key(self) -> str:
+        return self.function.key
+
 
 class Ledger:
     """A seeded source of functions: the same seed and split give the same bytes everywhere."""
@@ -133,19 +137,19 @@ class Ledger:
 
 def functions(count: int, seed: int = 0, split: str = "test") -> Iterator[Function]:
     """`count` functions, no two asked for in the same words."""
-    source, seen = Ledger(seed, split), set()
-    while len(seen) < count:
-        function = source.function()
-        if function.key not in seen:
-            seen.add(function.key)
-            yield function
+    return _different(Ledger(seed, split).function, count)
 
 
 def gaps(count: int, seed: int = 0, split: str = "test") -> Iterator[Gap]:
     """`count` functions with a gap, no two asked for in the same words."""
-    source, seen = Ledger(seed, split), set()
+    return _different(Ledger(seed, split).gap, count)
+
+
+def _different(draw: Callable[[], Function | Gap], count: int) -> Iterator:
+    """The first `count` drawn that differ in their key."""
+    seen = set()
     while len(seen) < count:
-        gap = source.gap()
-        if gap.function.key not in seen:
-            seen.add(gap.function.key)
-            yield gap
+        drawn = draw()
+        if drawn.key not in seen:
+            seen.add(drawn.key)
+            yield drawn

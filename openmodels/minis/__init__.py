@@ -43,6 +43,22 @@ def path(name: str) -> Path:
     return ROOT / "models" / name
 
 
+def built(name: str) -> Path:
+    """Folder where training a miniature writes, unless told otherwise."""
+    return ROOT / "build" / name
+
+
+def folder(name: str | Path) -> Path:
+    """Where a miniature's weights lie: shipped, else built here, else `name` as a folder itself.
+
+    Raises FileNotFoundError where there are none.
+    """
+    for place in (path(str(name)), built(str(name)), Path(name)):
+        if (place / "model.safetensors").exists():
+            return place
+    raise FileNotFoundError(f"no model.safetensors in {name}; train it first, or check the name")
+
+
 class Scores:
     """A miniature's measured scores as a table, in plain text and in HTML."""
 

@@ -200,7 +200,7 @@ class Stream:
         self.pictures = sum(self.seen.values()) / sum(recipe.mix.values())  # their share
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0
-        self.ledger = code.Ledger(seed, "train")
+        self.ledger, self.writes_code = code.Ledger(seed, "train"), recipe.writes_code
 
     def next(self, seen_tokens: int) -> Batch:
         """One batch, given how many tokens the whole run has read so far."""
@@ -211,7 +211,7 @@ class Stream:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
             begun = min(1, seen_tokens / recipe.begin_tokens)
-            if set(recipe.mix) <= set(code.TASKS):
+            if self.writes_code:
                 [task] = self.rng.choices(list(recipe.mix), list(recipe.mix.values()))
                 asked = self.ledger.gap() if task == "fim" else self.ledger.function()
                 document = encode_code(self.tokenizer, asked, recipe.context_weight)

@@ -18,8 +18,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from openmodels.harbour import Instance, flags, instances
-from openmodels.minis import coding, configs, data, images
-from openmodels.minis import path as home_of
+from openmodels.minis import coding, configs, data, folder, images
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
 LONGEST = 140  # new tokens; the longest right answer has about 100
@@ -181,9 +180,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    home = home_of(options.name) if home_of(options.name).exists() else Path(options.name)
-    if not (home / "model.safetensors").exists():
-        parser.error(f"no model.safetensors in {home.name}; train it first, or check the name")
+    try:
+        home = folder(options.name)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     model, tokenizer = load(home)
     if odd := set(options.tasks or ()) - set(scored(model.config, tokenizer)):
         parser.error(f"{home.name} is not scored on {', '.join(sorted(odd))}")

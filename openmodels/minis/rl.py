@@ -20,8 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import logging
 
 from openmodels.harbour import Harbour, Instance
-from openmodels.minis import data, evaluate, grpo, train
-from openmodels.minis import path as home_of
+from openmodels.minis import built, data, evaluate, folder, grpo, train
 
 RIGHT, FORM = 0.9, 0.1  # parts of the reward: the result; <think>, a line break, one last line
 FORMED = re.compile(r"<think>\n(?:(?!</?think>).)+\n</think>\n\n[^\n]+", re.S)
@@ -136,17 +135,6 @@ def right_answers(teacher, tokenizer, count: int, seed: int = 0, temperature: fl
     raise ValueError(
         f"the teacher answered {len(kept)} of {most * count} sums rightly, too few for {count}"
     )
-
-
-def folder(name: str | Path) -> Path:
-    """A miniature's folder by its name, or the folder itself.
-
-    Raises FileNotFoundError where there are no weights.
-    """
-    home = home_of(str(name)) if home_of(str(name)).exists() else Path(name)
-    if not (home / "model.safetensors").exists():
-        raise FileNotFoundError(f"no model.safetensors in {home}; train it first, or check --base")
-    return home
 
 
 class Pupil:
@@ -272,7 +260,7 @@ def main() -> None:
     parser.add_argument("--new", action="store_true", help="ignore the checkpoint in the folder")
     options = parser.parse_args()
     logging.set_verbosity_error()
-    home = options.out or home_of(options.name).parents[1] / "build" / options.name
+    home = options.out or built(options.name)
     run(options.name, home, options.base, options.minutes, options.teacher, options.instances,
         options.new)  # fmt: skip
 

@@ -21,14 +21,21 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 from transformers.utils import logging
 
 from openmodels.harbour import Instance, code, flags, instances, world
-from openmodels.minis import configs, data, images, tokenizer, upcycle
-from openmodels.minis import path as home_of
+from openmodels.minis import (
+    built,
+    configs,
+    data,
+    evaluate,
+    folder,
+    images,
+    tokenizer,
+    upcycle,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,11 @@ class Recipe:
     taught: float = 0.5  # ... with this share of the loss
     seed: int = 1
 
+    @property
+    def writes_code(self) -> bool:
+        """Whether functions and gaps are read, and nothing else."""
+        return set(self.mix) <= set(code.TASKS)
+
 
 # From a trained parent: no beginning, no drills, a shorter run at a gentler rate.
 GROWN = Recipe(
@@ -74,6 +86,8 @@ RECIPES = {
     "mini-qwen": Recipe(),
     "mini-qwen-s": Recipe(),
     "mini-qwen-xs": Recipe(),
+    # the smallest rung stopped early, where sums come out right now and then
+    "mini-r1-base": Recipe(tokens=9e6),
     "mini-mistral": GROWN,
     "mini-deepseek": GROWN,
     "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start=""),
@@ -290,17 +304,6 @@ def things_and_stops(tokenizer) -> tuple[list[int], list[int]]:
     return sorted(ends), sorted(stops)
 
 
-def load_miniature(name: str) -> torch.nn.Module:
-    """A trained miniature of models/, or of build/ where it is not shipped, in float32."""
-    home = home_of(name)
-    if not (home / "model.safetensors").exists():
-        home = home.parents[1] / "build" / name
-    if not (home / "model.safetensors").exists():
-        raise FileNotFoundError(f"train {name} first: python -m openmodels.minis.train {name}")
-    model = AutoModelForCausalLM.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
-    return model.eval()
-
-
 class Balance:
     """Keeps a mixture's experts equally busy, each family in its own way.
 
@@ -310,7 +313,7 @@ class Balance:
     """
 
     def __init__(self, model: torch.nn.Module, weight: float = 0.01, speed: float = 0.002):
-        self.model, self.weight, self.speed = model, weight, speed
+        self.weight, self.speed = weight, speed
         self.losses: list[torch.Tensor] = []
         self.counts: dict[torch.nn.Module, torch.Tensor] = {}
         for module in model.modules():
@@ -371,8 +374,8 @@ class Run:
             start_copying(self.model)
             start_reading(self.model, self.tokenizer)
         elif self.recipe.start:
-            parent = load_miniature(self.recipe.start)
-            upcycle.start_from(self.model, upcycle.read(parent, self.tokenizer))
+            parent, words = evaluate.load(folder(self.recipe.start))
+            upcycle.start_from(self.model, upcycle.read(parent, words))
         self.model.to(device).train()
         self.model.config.use_cache = False
         cast(self.model, dtype)
@@ -393,7 +396,8 @@ class Run:
             if w.ndim > 1 and not any(part in n for part in apart)
         ]  # fmt: skip
         self.balance = Balance(self.model)
-        self.teacher = load_miniature(self.recipe.teacher) if self.recipe.teacher else None
+        teacher = self.recipe.teacher
+        self.teacher = evaluate.load(folder(teacher))[0] if teacher else None
         self.muon = Muon(
             [self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay, dtype
         )
@@ -484,7 +488,7 @@ class Run:
         self.model.eval()
         hits: dict[str, float] = {}
         tasks = WATCHED + flags.TASKS if self.sees else WATCHED
-        for task in code.TASKS if set(self.recipe.mix) <= set(code.TASKS) else tasks:
+        for task in code.TASKS if self.recipe.writes_code else tasks:
             hits[task] = 0
             for instance in held_out(task, each)[self.rank :: self.world]:
                 right, text = self.predict(instance)
@@ -656,7 +660,7 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--watch", type=float, default=5, help="minutes between held-out checks")
     options = parser.parse_args()
-    home = options.out or home_of(options.name).parents[1] / "build" / options.name
+    home = options.out or built(options.name)
     home.mkdir(parents=True, exist_ok=True)
     if options.new:
         (home / "log.jsonl").unlink(missing_ok=True)

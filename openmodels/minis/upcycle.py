@@ -21,8 +21,8 @@ READ = ("text_qa", "order", "tool", "sums", "words", "fact", "intent")  # to see
 class Source:
     """A Qwen2 model's layers with biases folded into the weights.
 
-    hidden: per layer, what attention and MLP read, (tokens, hidden_size) each.
-    query, key, value: per layer, (rows, hidden_size).
+    Each list has an entry per layer. attention_in, mlp_in: what attention and MLP read, (tokens,
+    hidden_size). constant: (hidden_size,), see `read`. query, key, value: (rows, hidden_size).
     """
 
     model: torch.nn.Module
@@ -58,7 +58,7 @@ def read(model, tokenizer, each: int = 15) -> Source:
     for hook in hooks:
         hook.remove()
     inputs = [torch.cat(kept) for kept in seen["attention"]]
-    constant = [fit(x, torch.ones(len(x), 1)).squeeze(1) for x in inputs]
+    constant = [constant_of(x) for x in inputs]
     attentions = [layer.self_attn for layer in model.model.layers]
 
     def folded(name: str) -> list[torch.Tensor]:
@@ -74,10 +74,10 @@ def read(model, tokenizer, each: int = 15) -> Source:
     )  # fmt: skip
 
 
-def fit(x: torch.Tensor, y: torch.Tensor, ridge: float = 1e-2) -> torch.Tensor:
-    """Least squares w with x @ w ≈ y. x: (n, d), y: (n, k); returns (d, k)."""
+def constant_of(x: torch.Tensor, ridge: float = 1e-2) -> torch.Tensor:
+    """The vector whose product with each row of x is nearest 1. x: (n, d); returns (d,)."""
     scale = ridge * len(x) * x.pow(2).mean()
-    return torch.linalg.solve(x.T @ x + scale * torch.eye(x.shape[1]), x.T @ y)
+    return torch.linalg.solve(x.T @ x + scale * torch.eye(x.shape[1]), x.sum(0))
 
 
 @torch.no_grad()
