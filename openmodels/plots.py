@@ -122,6 +122,27 @@ def bars(values: Mapping[str, float], x: str) -> Figure:
 
 
 @matplotlib.rc_context(LOOK)
+def scores(rows: Mapping[str, object], x: str) -> Figure:
+    """One point per label with its 95 % interval, the first on top, in per cent.
+
+    rows: label to a score with `correct`, `n`, `low` and `high` (`minis.evaluate.Score`).
+    """
+    figure, [axes] = canvas(height=0.8 + 0.42 * len(rows))
+    for place, one in enumerate(rows.values()):
+        share = 100 * one.correct / one.n
+        around = [[max(0, share - 100 * one.low)], [max(0, 100 * one.high - share)]]
+        axes.errorbar(share, place, xerr=around, fmt="o", color=DARK, capsize=4)
+        axes.annotate(
+            f"{one.correct} of {one.n}", (1.01, place), xycoords=("axes fraction", "data"),
+            va="center", fontsize=8.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set(xlabel=x, xlim=(-2, 102), ylim=(len(rows) - 0.5, -0.5))
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
 def stacked(rows: Mapping[str, Mapping[str, float]], x: str) -> Figure:
     """One horizontal bar per row, made of the same parts (at most 3), as shares in per cent."""
     figure, [axes] = canvas(height=1.2 + 0.5 * len(rows))
