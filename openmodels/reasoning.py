@@ -56,7 +56,7 @@ def results(model, tokenizer, instances: Sequence[Instance], times: int, tempera
             ) -> list[list[int | None]]:  # fmt: skip
     """The results of `times` sampled answers to each instance; None where an answer has none."""
     prompts = [evaluate.prompt(tokenizer, one) for one in instances for _ in range(times)]
-    written = evaluate.answer(model, tokenizer, prompts, batch=320, temperature=temperature)
+    written = evaluate.answer(model, tokenizer, prompts, batch=240, temperature=temperature)
     found = [rl.result(text) for text in written]
     return [found[at : at + times] for at in range(0, len(found), times)]
 
