@@ -78,7 +78,7 @@ class Recipe:
 
 # From a trained parent: no beginning, no drills, a shorter run at a gentler rate.
 GROWN = Recipe(
-    start="mini-qwen-xs", tokens=8e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
+    start="mini-qwen-xs", tokens=6e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
     matrix_rate=0.01, other_rate=2e-3,
 )  # fmt: skip
 SEEN = {"flag_colour": 12, "flag_pattern": 12, "flag_count": 8, "gauge": 16, "chart": 12}
@@ -670,9 +670,10 @@ def main() -> None:
     if options.new:
         (home / "log.jsonl").unlink(missing_ok=True)
     world = options.workers or (os.cpu_count() or 1 if options.device == "cpu" else 1)
+    compiled = can_compile(options.device) and not options.eager
     arguments = (world, options.name, home, options.minutes, options.device, not options.new,
-                 options.watch, precision(options.device),
-                 can_compile(options.device) and not options.eager, not options.untaught)  # fmt: skip
+                 options.watch, precision(options.device), compiled,
+                 not options.untaught)  # fmt: skip
     if world == 1:
         return train(0, *arguments)
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
