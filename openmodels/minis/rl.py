@@ -48,7 +48,7 @@ class Recipe:
 
 RECIPES = {
     "mini-r1-zero": Recipe(),
-    "mini-r1": Recipe(examples=300),
+    "mini-r1": Recipe(examples=300, minutes=6.0),
     "mini-r1-distill": Recipe(layers=3, examples=3000, teacher="mini-r1", minutes=0.0),
 }
 
