@@ -40,7 +40,7 @@ class Recipe:
     minutes: float = 8.0  # of GRPO; for the rest see `grpo.train`
     each: int = 12
     answers: int = 8
-    rate: float = 1e-4
+    rate: float = 3e-4
     temperature: float = 1.0
     longest: int = 120
     seed: int = 1
