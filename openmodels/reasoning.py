@@ -95,8 +95,8 @@ def steps(records: Sequence[Mapping]) -> list[dict]:
 
 
 def scored(records: Sequence[Mapping], stage: str) -> evaluate.Score:
-    """The score on held-out sums a log holds for a stage: "before" or "after"."""
-    return next(evaluate.Score(**r["sums"]) for r in records if r.get("stage") == stage)
+    """The last score on held-out sums a log holds for a stage, "before" or "after"."""
+    return [evaluate.Score(**r["sums"]) for r in records if r.get("stage") == stage][-1]
 
 
 def smooth(taken: Sequence[Mapping], what: str, each: int = 10) -> tuple[list[float], list[float]]:

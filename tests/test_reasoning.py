@@ -79,12 +79,14 @@ def test_a_log_is_read_by_stage(tmp_path):
     records = [
         {"stage": "before", "sums": score | {"correct": 0}},
         {"stage": "grpo", "number": 1, "reward": 0.5, "seconds": 1.0},
+        {"stage": "after", "sums": score | {"correct": 2}},
+        {"stage": "grpo", "number": 2, "reward": 0.6, "seconds": 2.0},  # resumed
         {"stage": "after", "sums": score},
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert reasoning.log(tmp_path) == records
-    assert reasoning.steps(records) == records[1:2]
+    assert reasoning.steps(records) == [records[1], records[3]]
     assert reasoning.scored(records, "before").correct == 0
     assert reasoning.scored(records, "after") == evaluate.Score(3, 4, 0.3, 0.95)
 
