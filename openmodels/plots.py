@@ -122,6 +122,25 @@ def bars(values: Mapping[str, float], x: str) -> Figure:
 
 
 @matplotlib.rc_context(LOOK)
+def intervals(rows: Mapping[str, tuple[float, float, float]], x: str) -> Figure:
+    """One point with its whiskers per row, from (share, low, high), each 0 to 1; in per cent."""
+    figure, [axes] = canvas(height=0.8 + 0.36 * len(rows))
+    for place, (share, low, high) in enumerate(rows.values()):
+        whiskers = [[100 * (share - low)], [100 * (high - share)]]
+        axes.errorbar(
+            100 * share, place, xerr=whiskers, fmt="o", color=DARK, capsize=4, markersize=5
+        )
+        axes.annotate(
+            f"{100 * share:.1f}", (100 * share, place), (0, 5), textcoords="offset points",
+            ha="center", fontsize=8.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set(xlabel=x, ylim=(len(rows) - 0.5, -0.7))
+    axes.margins(x=0.06)
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
 def stacked(rows: Mapping[str, Mapping[str, float]], x: str) -> Figure:
     """One horizontal bar per row, made of the same parts (at most 3), as shares in per cent."""
     figure, [axes] = canvas(height=1.2 + 0.5 * len(rows))
