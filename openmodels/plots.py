@@ -14,7 +14,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
 DARK, LIGHT = "#17406d", "#c9d6e3"
@@ -100,6 +100,10 @@ def lines(
         axes.xaxis.set_minor_locator(NullLocator())
     if "y" in log:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high / low < 100:  # too few powers of ten to read by
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
@@ -117,6 +121,8 @@ def bars(values: Mapping[str, float], x: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_yaxis()
     axes.set(xlabel=x)
+    if min(values.values()) < 0:
+        axes.margins(x=0.12)  # room for the numbers on the left
     axes.grid(visible=False, axis="y")
     return figure
 
