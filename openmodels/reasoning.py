@@ -99,6 +99,14 @@ def scored(records: Sequence[Mapping], stage: str) -> evaluate.Score:
     return [evaluate.Score(**r["sums"]) for r in records if r.get("stage") == stage][-1]
 
 
+def shares(scores: Mapping[str, evaluate.Score]) -> dict[str, tuple[float, float, float]]:
+    """Label with the counts to (share, low, high), as `plots.intervals` draws them."""
+    return {
+        f"{name}\n{one.correct} of {one.n}": (one.correct / one.n, one.low, one.high)
+        for name, one in scores.items()
+    }
+
+
 def smooth(taken: Sequence[Mapping], what: str, each: int = 10) -> tuple[list[float], list[float]]:
     """(seconds, mean of a field) over every `each` steps: single steps are mostly noise.
 

@@ -98,11 +98,7 @@ def test_steps_are_smoothed_in_windows():
     assert reasoning.smooth(taken[:3], "reward", 20) == ([3], [pytest.approx(2 / 3)])
 
 
-def test_scores_are_drawn_with_their_intervals():
-    figure = plots.scores(
-        {"all": evaluate.score(60, 60), "none": evaluate.score(0, 60)}, x="right (%)"
-    )
-    [axes] = figure.axes
-    assert [text.get_text() for text in axes.texts] == ["60 of 60", "0 of 60"]
-    assert axes.get_xlabel() == "right (%)"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["all", "none"]
+def test_shares_are_what_a_figure_of_intervals_takes():
+    found = reasoning.shares({"half": evaluate.Score(30, 60, 0.38, 0.62)})
+    assert found == {"half\n30 of 60": (0.5, 0.38, 0.62)}
+    assert plots.intervals(found, x="right (%)").axes[0].get_xlabel() == "right (%)"

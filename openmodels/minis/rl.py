@@ -47,8 +47,8 @@ class Recipe:
 
 
 RECIPES = {
-    "mini-r1-zero": Recipe(),
-    "mini-r1": Recipe(examples=300, minutes=6.0),
+    "mini-r1-zero": Recipe(rate=1e-4),
+    "mini-r1": Recipe(examples=1500, minutes=13.0),
     "mini-r1-distill": Recipe(layers=3, examples=3000, teacher="mini-r1", minutes=0.0),
 }
 
