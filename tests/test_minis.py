@@ -435,7 +435,7 @@ def test_a_model_can_start_with_reading(shipped, head, sentence):
 def tiny_mixture(kind: str) -> torch.nn.Module:
     """A mixture of one family, small enough to take a step in a moment."""
     config = configs.config("mini-deepseek") if kind == "deepseek" else configs.llama4(
-        layers=2, experts=4, expert=32, dense=64, every=1, qk_norm=True
+        layers=2, hidden=64, experts=4, expert=32, dense=64, every=1, qk_norm=True
     )  # fmt: skip
     config.num_hidden_layers = 2
     torch.manual_seed(4)
