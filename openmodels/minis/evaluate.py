@@ -40,9 +40,11 @@ class Score:
     high: float
 
 
-def score(correct: int, n: int) -> Score:
-    """Wilson's interval (Wilson 1927): sensible near 0 and 1, unlike the normal one."""
-    z = 1.959964
+def score(correct: int, n: int, z: float = 1.959964) -> Score:
+    """Wilson's interval (Wilson 1927): sensible near 0 and 1, unlike the normal one.
+
+    z: how many standard deviations wide on each side; the default is 95 %.
+    """
     share = correct / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
