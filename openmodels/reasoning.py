@@ -46,10 +46,8 @@ def misled(instance: Instance) -> tuple[str, int]:
 
 def score(model, tokenizer, instances: Sequence[Instance], start: str = "") -> evaluate.Score:
     """Greedy answers that are right to the last line; `start` is put into the model's mouth."""
-    prompts = [evaluate.prompt(tokenizer, one) + start for one in instances]
-    written = evaluate.answer(model, tokenizer, prompts, batch=len(prompts))
-    right = sum(evaluate.is_right(i, w) for i, w in zip(instances, written, strict=True))
-    return evaluate.score(right, len(instances))
+    found = evaluate.marked(model, tokenizer, instances, start, batch=len(instances))
+    return evaluate.score(sum(ok for _, ok in found), len(instances))
 
 
 def results(model, tokenizer, instances: Sequence[Instance], times: int, temperature: float = 1.0

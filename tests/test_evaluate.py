@@ -100,8 +100,8 @@ def test_the_default_is_shipped():
 def test_shipped_weights_reach_their_card(name):
     """100 instances per task, another seed than the card's: the two intervals must overlap.
 
-    They are 99.9 % intervals: with a hundred comparisons, 95 % ones would miss by chance (99 of
-    100 phrasings with one seed, 87 with the next: one pattern fails for some goods).
+    They are 95 % intervals, but where draws hang together: of the few held-out phrasings one fails
+    for some goods (99 of 100 with one seed, 87 with the next), and 99.9 % are taken.
     """
     command = [sys.executable, "-m", "openmodels.minis.evaluate", name, "--json"]
     options = ["--instances", "100", "--seed", "7"]
@@ -112,7 +112,8 @@ def test_shipped_weights_reach_their_card(name):
     for task, score in again.items():
         assert score.keys() == {"correct", "n", "low", "high"}
         assert score["n"] == 100
-        now, then = (evaluate.score(s["correct"], s["n"], z=3.29) for s in (score, stored[task]))
+        z = 3.29 if task == "intent_phrasing" else 1.959964
+        now, then = (evaluate.score(s["correct"], s["n"], z) for s in (score, stored[task]))
         overlap = now.high >= then.low and now.low <= then.high
         assert overlap, f"{task}: {score} now, {stored[task]} in the card"
 

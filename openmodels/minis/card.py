@@ -212,10 +212,8 @@ def measured(name: str, count: int, seed: int) -> dict:
 def typed(model, tokenizer) -> dict[str, list[int]]:
     """[right, asked] per task of the inputs typed one by one."""
     drawn = evaluate.typed_by_hand(TYPED)
-    written = evaluate.answer(model, tokenizer, [evaluate.prompt(tokenizer, i) for i in drawn])
-    right = [evaluate.is_right(i, w) for i, w in zip(drawn, written, strict=True)]
     asked, solved = Counter(i.task for i in drawn), Counter()
-    for instance, ok in zip(drawn, right, strict=True):
+    for instance, (_, ok) in zip(drawn, evaluate.marked(model, tokenizer, drawn), strict=True):
         solved[instance.task] += ok
     return {task: [solved[task], n] for task, n in asked.items()}
 

@@ -51,6 +51,11 @@ def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
     )
 
 
+def smallest() -> Qwen2Config:
+    """The lowest rung of the ladder, on which the reasoners stand too."""
+    return qwen(4, 128, 256, 4, 2)
+
+
 def mistral() -> MistralConfig:
     """Mistral Large 2 in small: grouped-query attention, no biases, no window, as there."""
     return MistralConfig(
@@ -175,10 +180,10 @@ def behemoth() -> Llama4TextConfig:
 CONFIGS = {
     "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
     "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
-    "mini-qwen-xs": lambda: qwen(4, 128, 256, 4, 2),
-    "mini-r1-base": lambda: qwen(4, 128, 256, 4, 2),
-    "mini-r1-zero": lambda: qwen(4, 128, 256, 4, 2),
-    "mini-r1": lambda: qwen(4, 128, 256, 4, 2),
+    "mini-qwen-xs": smallest,
+    "mini-r1-base": smallest,
+    "mini-r1-zero": smallest,
+    "mini-r1": smallest,
     "mini-r1-distill": lambda: qwen(3, 128, 256, 4, 2),
     "mini-qwen-coder": lambda: qwen(3, 256, 256, 4, 1, CODE_VOCABULARY, end=0),
     "mini-mistral": mistral,

@@ -109,6 +109,16 @@ def is_right(instance: Instance | flags.Sighting, written: str) -> bool:
     return written.strip() == right["content"]
 
 
+def marked(model, tokenizer: PreTrainedTokenizerBase, drawn: Sequence[Instance | flags.Sighting],
+           start: str = "", **how) -> list[tuple[str, bool]]:  # fmt: skip
+    """What is written for each instance, and whether it is right.
+
+    start: put into the model's mouth. how: as for `answer`.
+    """
+    written = answer(model, tokenizer, [prompt(tokenizer, i) + start for i in drawn], **how)
+    return [(text, is_right(i, text)) for i, text in zip(drawn, written, strict=True)]
+
+
 def draw(task: str, count: int, seed: int) -> list[Instance] | list[flags.Sighting]:
     """Held-out instances of a scored task; the tool tasks are one conversation's two answers."""
     if task in flags.TASKS:
@@ -136,10 +146,8 @@ def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 
             scores[task] = score(coding.solved(write, task, count, seed), count)
         else:
             drawn = draw(task, count, seed)
-            prompts = [prompt(tokenizer, i) for i in drawn]
             pictures = [i.image for i in drawn] if task in flags.TASKS else None
-            written = answer(model, tokenizer, prompts, pictures=pictures)
-            right = sum(is_right(i, w) for i, w in zip(drawn, written, strict=True))
+            right = sum(ok for _, ok in marked(model, tokenizer, drawn, pictures=pictures))
             scores[task] = score(right, len(drawn))
         if show:
             show(task, scores[task])
@@ -198,11 +206,10 @@ def main() -> None:
     scores = evaluate(model, tokenizer, options.tasks, options.instances, options.seed, show)
     if options.typed:
         drawn = typed_by_hand(options.typed)
-        written = answer(model, tokenizer, [prompt(tokenizer, i) for i in drawn])
-        right = [is_right(i, w) for i, w in zip(drawn, written, strict=True)]
-        scores["typed_by_hand"] = score(sum(right), len(right))
+        found = marked(model, tokenizer, drawn)
+        scores["typed_by_hand"] = score(sum(ok for _, ok in found), len(found))
         show("typed_by_hand", scores["typed_by_hand"])
-        for instance, text, ok in zip(drawn, written, right, strict=True):
+        for instance, (text, ok) in zip(drawn, found, strict=True):
             if not ok and not options.json:
                 print(f"  {instance.task}: {instance.messages[-2]['content']!r} -> {text!r}")
     if options.json:
