@@ -339,7 +339,7 @@ def heat(
     height = 1.25 + 0.27 * len(rows)
     figure, axes = canvas(len(panels), width=width, height=height)
     colours = LinearSegmentedColormap.from_list("shares", ["white", DARK])
-    most = max(float(np.max(panel)) for panel in panels.values())
+    most = max(float(np.asarray(panel).max()) for panel in panels.values())
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         values = np.asarray(panel, dtype=float)  # (rows, columns)
         axis.pcolormesh(values, cmap=colours, vmin=0, vmax=most, edgecolors="white", linewidth=0.6)

@@ -265,15 +265,16 @@ def expected(experts: int, top_k: int, texts: int) -> float:
     return experts * (1 - (1 - top_k / experts) ** texts)
 
 
-def step_bytes(config, texts: int, kind: str = "q4_0") -> float:
-    """Bytes of weights read to write one token in each of `texts` texts, experts equally likely.
+def step_bytes(config, texts: Sequence[int], kind: str = "q4_0") -> list[float]:
+    """Bytes of weights read to write one more token in each of so many texts, for each number.
 
-    What every token needs is read once, however many texts there are. Without the caches.
+    What every token needs is read once, however many texts there are; experts are taken as equally
+    likely. Without the caches. `kind`: as for `sizing.weight_bytes`.
     """
     text = config.get_text_config()
     count = getattr(text, "n_routed_experts", None) or text.num_local_experts
     top_k = text.num_experts_per_tok
     idle = sizing.parameters(config) - sizing.active_parameters(config)
-    routed = sizing.weight_bytes(round(idle / (count - top_k)), kind)  # one expert in all layers
-    one_text = sizing.decode_bytes(config, 1, kind) - sizing.kv_bytes(config, 1)
-    return one_text + routed * (expected(count, top_k, texts) - top_k)
+    routed = sizing.weight_bytes(round(idle / (count - top_k)), kind)  # one expert of each layer
+    alone = sizing.decode_bytes(config, 1, kind) - sizing.kv_bytes(config, 1)
+    return [alone + routed * (expected(count, top_k, n) - top_k) for n in texts]

@@ -132,7 +132,7 @@ def test_experts_met_by_many_texts(mixture):
 
 def test_bytes_of_a_step():
     config = catalog.config("llama-4-scout")
-    one, most = routing.step_bytes(config, 1), routing.step_bytes(config, 10_000)
+    one, most = routing.step_bytes(config, [1, 10_000])
     assert one == pytest.approx(sizing.decode_bytes(config, 1, "q4_0"), rel=1e-3)
     total = sizing.weight_bytes(sizing.parameters(config), "q4_0")
     assert 0.95 * total < most < total  # all but the embedding and the vision tower
