@@ -207,3 +207,29 @@ def may_i(model: str = "llama-4-scout", use: str = "product", in_eu: bool = Fals
         tick("based in the EU", in_eu),
         choice("monthly users", USERS),
     )
+
+
+# --- Who reports which score ----------------------------------------------------------------------
+
+
+def scores(model: str = "llama-4-maverick", reporter: str = ANY) -> Explorer:
+    """Every score the catalogue holds of a model, and who reported it; nothing is averaged."""
+
+    def look_up(model: str, reported_by: str) -> tuple[str, list[Row]]:
+        found = catalog.benchmarks(model, None, None if reported_by == ANY else reported_by)
+        rows = [("benchmark", "score", "reported by", "which is", "date", "setting", "source")]
+        for row in sorted(found, key=lambda row: (row.benchmark.lower(), row.reporter_type)):
+            source = row.source_urls[0] if row.source_urls else row.source
+            score, setting = f"{row.score:g} {row.unit}", row.setting or "not stated"
+            who = (row.reported_by, row.reporter_type)
+            rows.append((row.benchmark, score, *who, row.date, setting, source))
+        kinds = [row.reporter_type for row in found]
+        words = ", ".join(f"{kinds.count(kind)} {kind}" for kind in catalog.REPORTER_TYPES)
+        return f"{model}: {len(found)} scores: {words}.", rows if found else []
+
+    names = sorted({row.model for row in catalog.benchmarks()})
+    return Explorer(
+        look_up,
+        choice("model", names, model),
+        choice("reported by", [ANY, *catalog.REPORTER_TYPES], reporter),
+    )

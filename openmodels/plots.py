@@ -14,7 +14,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
 DARK, LIGHT = "#17406d", "#c9d6e3"
@@ -100,6 +100,10 @@ def lines(
         axes.xaxis.set_minor_locator(NullLocator())
     if "y" in log:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high / low < 100:  # too few powers of ten to read by
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
@@ -117,7 +121,28 @@ def bars(values: Mapping[str, float], x: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_yaxis()
     axes.set(xlabel=x)
+    if min(values.values()) < 0:
+        axes.margins(x=0.12)  # room for the numbers on the left
     axes.grid(visible=False, axis="y")
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
+def intervals(rows: Mapping[str, tuple[float, float, float]], x: str) -> Figure:
+    """One point with its whiskers per row, from (share, low, high), each 0 to 1; in per cent."""
+    figure, [axes] = canvas(height=0.8 + 0.36 * len(rows))
+    for place, (share, low, high) in enumerate(rows.values()):
+        whiskers = [[100 * (share - low)], [100 * (high - share)]]
+        axes.errorbar(
+            100 * share, place, xerr=whiskers, fmt="o", color=DARK, capsize=4, markersize=5
+        )
+        axes.annotate(
+            f"{100 * share:.1f}", (100 * share, place), (0, 5), textcoords="offset points",
+            ha="center", fontsize=8.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set(xlabel=x, ylim=(len(rows) - 0.5, -0.7))
+    axes.margins(x=0.06)
     return figure
 
 

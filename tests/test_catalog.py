@@ -144,6 +144,13 @@ def test_side_by_side_keeps_vendors_and_others_apart():
             assert {other.reporter_type for other in others} <= {kind}
 
 
+def test_qwen_s_series_has_one_table_for_all_sizes():
+    for benchmark in ("MMLU", "GSM8K", "MATH", "HumanEval"):
+        for size in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b"):
+            [row] = catalog.benchmarks(f"qwen2.5-{size}-base", benchmark)
+            assert (row.reported_by, row.date) == ("Qwen", "2024-12-19"), row
+
+
 def test_scores_of_a_model_without_any():
     assert catalog.benchmarks("phi-4") == []
     with pytest.raises(LookupError, match=r"no model 'llama-4-scot'; did you mean llama-4-scout"):

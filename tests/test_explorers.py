@@ -171,3 +171,27 @@ def test_a_grid_of_answers_shows_each_in_its_place():
 def test_the_licence_kinds_shown_are_those_of_the_catalogue():
     text = explorers.models(machine(16)).table.value
     assert re.search("Apache-2.0|MIT|not stated", text)
+
+
+# --- Scores ---------------------------------------------------------------------------------------
+
+
+def test_the_explorer_of_scores_keeps_reporters_apart():
+    explorer = explorers.scores("gpt-4o-2024-05-13")
+    model, reporter = explorer.controls
+    found = catalog.benchmarks("gpt-4o-2024-05-13")
+    assert explorer.text.startswith(f"gpt-4o-2024-05-13: {len(found)} scores: ")
+    assert "OpenAI" in explorer.text and "DeepSeek" in explorer.text
+    reporter.value = "vendor_own"
+    assert "OpenAI" in explorer.text and "DeepSeek" not in explorer.text
+    model.value = "deepseek-v3"
+    reporter.value = "independent"
+    assert explorer.text == "deepseek-v3: 0 scores: 0 vendor_own, 0 vendor_other, 0 independent."
+    assert {name for name, _ in model.options} == {row.model for row in catalog.benchmarks()}
+
+
+def test_intervals_show_every_row_in_per_cent():
+    [axes] = plots.intervals({"one": (0.5, 0.4, 0.6), "two": (0.9, 0.8, 0.95)}, "share (%)").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+    assert [text.get_text() for text in axes.texts] == ["50.0", "90.0"]
+    assert axes.get_xlabel() == "share (%)"

@@ -35,6 +35,12 @@ def test_advantages_by_hand():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("reward", [0.1, 0.3, 0.9, 1 / 3])
+def test_alike_is_alike_whatever_the_rewards_round_to(reward):
+    assert not grpo.advantages(torch.full((12, 8), reward)).any()
+    assert not grpo.advantages(torch.full((1, 8), reward)).any()
+
+
 def test_what_is_drawn_ends_where_the_turn_ends(model, words):
     torch.manual_seed(1)
     prompts = ["Who runs the bakery?", "What is 3 + 4?"]

@@ -48,17 +48,18 @@ THOUGHT, _, LINE = SUM.answer["content"].rpartition("\n")
     [
         (SUM.answer["content"], 1.0),
         (THOUGHT + "\n" + LINE + "0", rl.FORM),  # a wrong result, in form
-        (THOUGHT + "\n" + LINE.rpartition(" ")[2], 1.0),  # the result alone
+        (THOUGHT + "\n" + LINE.rpartition(" ")[2], rl.FORM),  # the result alone
+        (THOUGHT + "\n" + "9 + " + LINE, rl.FORM),  # the right result of another sum
         (LINE, rl.RIGHT),  # without thinking
         ("<think>\n</think>\n\n" + LINE, rl.RIGHT),  # thinking of nothing
         ("<think>\n<think>\n1\n</think>\n\n" + LINE, rl.RIGHT),  # twice begun
-        (THOUGHT + "\n" + LINE + "\nand more", rl.RIGHT),
-        ("<think>\n" + LINE, rl.RIGHT),  # never ended: the last number counts, the form not
+        (THOUGHT + "\n" + LINE + "\nand more", 0.0),
+        ("<think>\n" + LINE, rl.RIGHT),  # never ended: the last line counts, the form not
         (LINE + "\n</think>\n\n", 0.0),  # nothing after the thinking
         ("", 0.0),
     ],
 )
-def test_a_reward_is_the_result_and_a_little_for_the_form(text, expected):
+def test_a_reward_is_the_last_line_and_a_little_for_the_form(text, expected):
     assert rl.reward(SUM)(text) == pytest.approx(expected)
 
 
@@ -169,6 +170,20 @@ def test_a_pupil_learns_from_a_teacher(base, quick, tmp_path, monkeypatch, words
     home = tmp_path / "out"
     rl.run("mini-r1-distill", home, base, teacher=base, instances=2, say=lambda _: None)
     assert [r["stage"] for r in records(home)] == ["begin", "before", "examples", "after"]
+
+
+def test_the_first_layers_are_a_model_of_their_own(words, tmp_path):
+    model = tiny()
+    ids = words("What is 3 + 4?", return_tensors="pt").input_ids
+    with torch.no_grad():
+        inside = model(ids, output_hidden_states=True).hidden_states[1]
+        rl.keep_first(model, 1)
+        # the last of all hidden states has been through the final norm
+        assert torch.equal(model.model(ids).last_hidden_state, model.model.norm(inside))
+    train.publish(model, words, tmp_path / "first")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "first").config.num_hidden_layers == 1
+    with pytest.raises(ValueError, match="1 layers are fewer than 2"):
+        rl.keep_first(model, 2)
 
 
 def test_a_teacher_with_another_tokenizer_is_refused(base, tmp_path):

@@ -1,7 +1,7 @@
 """Each miniature's architecture, next to the full-size model it stands for.
 
-The hidden size is 256 where it can be: llama.cpp's k-quants need rows of multiples of 256. The
-other sizes keep all miniatures together below 40 MB.
+Two widths keep all miniatures together below 40 MB: 256, the least that llama.cpp's k-quants take,
+and 128.
 """
 
 from transformers import (
@@ -55,12 +55,12 @@ def mistral() -> MistralConfig:
     """Mistral Large 2 in small: grouped-query attention, no biases, no window, as there."""
     return MistralConfig(
         **COMMON,
-        hidden_size=256,
+        hidden_size=128,
         num_hidden_layers=4,
-        intermediate_size=128,
+        intermediate_size=256,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=64,
+        head_dim=32,
         rms_norm_eps=1e-5,
         sliding_window=None,
         rope_parameters=rotary(1_000_000.0),
@@ -75,7 +75,7 @@ def deepseek() -> DeepseekV3Config:
     """
     return DeepseekV3Config(
         **COMMON,
-        hidden_size=256,
+        hidden_size=128,
         num_hidden_layers=4,
         intermediate_size=256,
         moe_intermediate_size=32,
@@ -89,18 +89,18 @@ def deepseek() -> DeepseekV3Config:
         first_k_dense_replace=1,
         norm_topk_prob=True,
         routed_scaling_factor=2.5,
-        q_lora_rank=128,
-        kv_lora_rank=96,
-        qk_nope_head_dim=32,
-        qk_rope_head_dim=64,
-        v_head_dim=64,
+        q_lora_rank=96,
+        kv_lora_rank=64,
+        qk_nope_head_dim=16,
+        qk_rope_head_dim=32,
+        v_head_dim=32,
         num_mtp_layers=0,
         rope_parameters=rotary(1_000.0),
         tie_word_embeddings=False,
     )
 
 
-def llama4(layers: int, experts: int, expert: int, dense: int, every: int,
+def llama4(layers: int, hidden: int, experts: int, expert: int, dense: int, every: int,
            qk_norm: bool) -> Llama4TextConfig:  # fmt: skip
     """The text part of a Llama 4: rotary layers in chunks, each fourth layer without positions.
 
@@ -109,13 +109,13 @@ def llama4(layers: int, experts: int, expert: int, dense: int, every: int,
     """
     return Llama4TextConfig(
         **COMMON,
-        hidden_size=256,
+        hidden_size=hidden,
         num_hidden_layers=layers,
         intermediate_size=expert,
         intermediate_size_mlp=dense,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=64,
+        head_dim=hidden // 4,
         num_local_experts=experts,
         num_experts_per_tok=1,
         interleave_moe_layer_step=every,
@@ -135,7 +135,7 @@ def scout() -> Llama4Config:
     a row, above that there is one to a row, so training cuts where an answer would be cut.
     Attention's temperature stays 1, as in Scout below its 8,192 tokens (floor_scale).
     """
-    text = llama4(layers=4, experts=4, expert=128, dense=256, every=1, qk_norm=True)
+    text = llama4(4, 128, experts=4, expert=128, dense=256, every=1, qk_norm=True)
     text.vocab_size += len(TOKENS)
     width, projected = 96, 192
     vision = {
@@ -162,25 +162,51 @@ def scout() -> Llama4Config:
     )
 
 
+def maverick() -> Llama4TextConfig:
+    """Llama 4 Maverick's text part in small: more experts than Scout, in every second layer."""
+    return llama4(4, 128, experts=8, expert=128, dense=256, every=2, qk_norm=False)
+
+
+def behemoth() -> Llama4TextConfig:
+    """A teacher for mini-maverick. In which layers Behemoth has its experts was never said."""
+    return llama4(6, 256, experts=4, expert=256, dense=512, every=2, qk_norm=False)
+
+
 CONFIGS = {
     "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
     "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
     "mini-qwen-xs": lambda: qwen(4, 128, 256, 4, 2),
     "mini-r1-base": lambda: qwen(4, 128, 256, 4, 2),
+    "mini-r1-zero": lambda: qwen(4, 128, 256, 4, 2),
+    "mini-r1": lambda: qwen(4, 128, 256, 4, 2),
+    "mini-r1-distill": lambda: qwen(3, 128, 256, 4, 2),
     "mini-qwen-coder": lambda: qwen(3, 256, 256, 4, 1, CODE_VOCABULARY, end=0),
     "mini-mistral": mistral,
     "mini-deepseek": deepseek,
     "mini-scout": scout,
+    "mini-behemoth": behemoth,
+    "mini-maverick": maverick,
 }
 STANDS_FOR = {
     "mini-qwen": "qwen2.5-0.5b",
     "mini-qwen-s": "qwen2.5-0.5b",
     "mini-qwen-xs": "qwen2.5-0.5b",
     "mini-r1-base": "qwen2.5-0.5b",
+    "mini-r1-zero": "qwen2.5-0.5b",
+    "mini-r1": "qwen2.5-0.5b",
+    "mini-r1-distill": "qwen2.5-0.5b",
     "mini-qwen-coder": "qwen2.5-coder-0.5b",
     "mini-mistral": "mistral-large-2-2407",
     "mini-deepseek": "deepseek-v3",
     "mini-scout": "llama-4-scout",
+    "mini-behemoth": "llama-4-behemoth",
+    "mini-maverick": "llama-4-maverick",
+}
+# Their names are of models whose training they went through, not of their architecture's.
+TAUGHT_AS = {
+    "mini-r1-zero": "DeepSeek-R1-Zero",
+    "mini-r1": "DeepSeek-R1",
+    "mini-r1-distill": "DeepSeek-R1-Distill-Qwen",
 }
 
 

@@ -36,7 +36,8 @@ def advantages(rewards: torch.Tensor) -> torch.Tensor:
     """
     centred = rewards - rewards.mean(1, keepdim=True)
     spread = rewards.std(1, keepdim=True)
-    return torch.where(spread > 0, centred / spread.clamp(min=1e-6), torch.zeros_like(centred))
+    apart = spread > 1e-6  # the mean of eight times 0.1 is not quite 0.1
+    return torch.where(apart, centred / spread.clamp(min=1e-6), torch.zeros_like(centred))
 
 
 @torch.no_grad()

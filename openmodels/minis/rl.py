@@ -22,7 +22,7 @@ from transformers.utils import logging
 from openmodels.harbour import Harbour, Instance
 from openmodels.minis import built, data, evaluate, folder, grpo, train
 
-RIGHT, FORM = 0.9, 0.1  # parts of the reward: the result; <think>, a line break, one last line
+RIGHT, FORM = 0.9, 0.1  # parts of the reward: the last line; <think>, a line break, one last line
 FORMED = re.compile(r"<think>\n(?:(?!</?think>).)+\n</think>\n\n[^\n]+", re.S)
 KEPT_EVERY = 60  # seconds of GRPO
 
@@ -31,15 +31,16 @@ KEPT_EVERY = 60  # seconds of GRPO
 class Recipe:
     """What happens to the miniature `base`: examples first, then rewards; each may be none."""
 
-    base: str = "mini-qwen-xs"
+    base: str = "mini-r1-base"
+    layers: int = 0  # of the base's layers only the first so many; 0: all
     examples: int = 0  # sums to read with their answers
     teacher: str | None = None  # whose right answers these are; None: worked by the harbour
     epochs: int = 3  # times they are read
     example_rate: float = 3e-4
-    minutes: float = 20.0  # of GRPO; for the rest see `grpo.train`
+    minutes: float = 15.0  # of GRPO; for the rest see `grpo.train`
     each: int = 12
     answers: int = 8
-    rate: float = 2e-4
+    rate: float = 3e-4
     temperature: float = 1.0
     longest: int = 120
     seed: int = 1
@@ -47,8 +48,8 @@ class Recipe:
 
 RECIPES = {
     "mini-r1-zero": Recipe(),
-    "mini-r1": Recipe(examples=300),
-    "mini-r1-distill": Recipe(examples=3000, teacher="mini-r1", minutes=0.0),
+    "mini-r1": Recipe(examples=1500, minutes=13.0),
+    "mini-r1-distill": Recipe(layers=3, examples=3000, teacher="mini-r1", minutes=0.0),
 }
 
 
@@ -59,12 +60,15 @@ def result(text: str) -> int | None:
 
 
 def reward(instance: Instance) -> grpo.Reward:
-    """Scores an answer to a sum from 0 to 1: RIGHT for the result, FORM for the form."""
-    right = result(instance.answer["content"])
+    """Scores an answer to a sum from 0 to 1: RIGHT for the last line, FORM for the form.
+
+    The last line must name the two numbers too. A trial rewarded the result alone: after 8 minutes
+    it came out right more often, under a sum nobody had asked for ("63 + 788 = 776").
+    """
 
     def scored(text: str) -> float:
         formed = FORMED.fullmatch(text.strip()) is not None
-        return RIGHT * (result(text) == right) + FORM * formed
+        return RIGHT * evaluate.is_right(instance, text) + FORM * formed
 
     return scored
 
@@ -137,12 +141,26 @@ def right_answers(teacher, tokenizer, count: int, seed: int = 0, temperature: fl
     )
 
 
+def keep_first(model, layers: int) -> None:
+    """Drop all but the first layers of a Qwen2 model, in place.
+
+    Raises ValueError where it has fewer.
+    """
+    config = model.config
+    if layers > config.num_hidden_layers:
+        raise ValueError(f"{config.num_hidden_layers} layers are fewer than {layers}")
+    del model.model.layers[layers:]
+    config.num_hidden_layers, config.layer_types = layers, config.layer_types[:layers]
+
+
 class Pupil:
     """A miniature being taught: its weights, and what must survive an interruption."""
 
-    def __init__(self, base: str | Path, home: Path, new: bool = False):
+    def __init__(self, base: str | Path, home: Path, new: bool = False, layers: int = 0):
         self.home, self.state = home, home / "checkpoint" / "state.safetensors"
         self.model, self.tokenizer = evaluate.load(folder(base))
+        if layers:
+            keep_first(self.model, layers)
         self.steps, self.seconds, self.read = 0, 0.0, 0  # of GRPO; examples read
         self.resumed = self.state.exists() and not new
         if self.resumed:
@@ -233,7 +251,7 @@ def run(name: str, home: Path, base: str | Path | None = None, minutes: float | 
     recipe = RECIPES[name]
     base, teacher = base or recipe.base, teacher or recipe.teacher
     minutes = recipe.minutes if minutes is None else minutes
-    pupil = Pupil(base, home, new)
+    pupil = Pupil(base, home, new, recipe.layers)
     if pupil.resumed:
         say(f"{name}: resumed at step {pupil.steps}")
     else:

@@ -78,20 +78,22 @@ class Recipe:
 
 # From a trained parent: no beginning, no drills, a shorter run at a gentler rate.
 GROWN = Recipe(
-    start="mini-qwen-s", tokens=6e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
+    start="mini-qwen-xs", tokens=6e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
     matrix_rate=0.01, other_rate=2e-3,
 )  # fmt: skip
-SEEN = {"flag_colour": 6, "flag_pattern": 6, "flag_count": 4, "gauge": 8, "chart": 6}
+SEEN = {"flag_colour": 12, "flag_pattern": 12, "flag_count": 8, "gauge": 16, "chart": 12}
 RECIPES = {
     "mini-qwen": Recipe(),
     "mini-qwen-s": Recipe(),
     "mini-qwen-xs": Recipe(),
     # the smallest rung stopped early, where sums come out right now and then
-    "mini-r1-base": Recipe(tokens=9e6),
+    "mini-r1-base": Recipe(tokens=11e6),
     "mini-mistral": GROWN,
     "mini-deepseek": GROWN,
     "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start=""),
-    "mini-scout": replace(GROWN, mix=GROWN.mix | SEEN, tokens=12e6),  # a third of it pictures
+    "mini-scout": replace(GROWN, mix=GROWN.mix | SEEN, tokens=26e6, matrix_rate=0.015),
+    "mini-behemoth": replace(GROWN, start="mini-qwen", tokens=3e6),
+    "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", taught=0.8),
 }
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
@@ -360,7 +362,7 @@ class Run:
     """One worker's part of a training run: model, optimisers, data and counters."""
 
     def __init__(self, name: str, rank: int, world: int, device: str, home: Path,
-                 dtype: torch.dtype, compiled: bool = False):  # fmt: skip
+                 dtype: torch.dtype, compiled: bool = False, taught: bool = True):  # fmt: skip
         self.name, self.rank, self.world, self.device = name, rank, world, device
         self.recipe = RECIPES[name]
         torch.manual_seed(self.recipe.seed)
@@ -396,8 +398,10 @@ class Run:
             if w.ndim > 1 and not any(part in n for part in apart)
         ]  # fmt: skip
         self.balance = Balance(self.model)
-        teacher = self.recipe.teacher
-        self.teacher = evaluate.load(folder(teacher))[0] if teacher else None
+        self.teacher = None
+        if self.recipe.teacher and taught:
+            self.teacher = evaluate.load(folder(self.recipe.teacher))[0].to(device)
+            cast(self.teacher, dtype)
         self.muon = Muon(
             [self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay, dtype
         )
@@ -575,14 +579,14 @@ def rate_at(progress: float, step: int, recipe: Recipe) -> float:
 
 def train(rank: int, world: int, name: str, home: Path, minutes: float | None, device: str,
           resume: bool, watch_minutes: float, dtype: torch.dtype,
-          compiled: bool = False) -> None:  # fmt: skip
+          compiled: bool = False, taught: bool = True) -> None:  # fmt: skip
     """One worker's whole run; worker 0 prints, logs and saves."""
     logging.set_verbosity_error()
     if world > 1:
         dist.init_process_group("gloo", rank=rank, world_size=world)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
-    run = Run(name, rank, world, device, home, dtype, compiled)
+    run = Run(name, rank, world, device, home, dtype, compiled, taught)
     recipe = run.recipe
     resumed = resume and run.resume()
     seed = random.Random(f"{recipe.seed}/{rank}/{run.tokens}").randrange(2**31)
@@ -658,16 +662,18 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--new", action="store_true", help="ignore the folder's checkpoint and log")
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
+    parser.add_argument("--untaught", action="store_true", help="leave the teacher out, to compare")
     parser.add_argument("--watch", type=float, default=5, help="minutes between held-out checks")
     options = parser.parse_args()
-    home = options.out or built(options.name)
+    home = options.out or built(options.name + ("-untaught" if options.untaught else ""))
     home.mkdir(parents=True, exist_ok=True)
     if options.new:
         (home / "log.jsonl").unlink(missing_ok=True)
     world = options.workers or (os.cpu_count() or 1 if options.device == "cpu" else 1)
+    compiled = can_compile(options.device) and not options.eager
     arguments = (world, options.name, home, options.minutes, options.device, not options.new,
-                 options.watch, precision(options.device),
-                 can_compile(options.device) and not options.eager)  # fmt: skip
+                 options.watch, precision(options.device), compiled,
+                 not options.untaught)  # fmt: skip
     if world == 1:
         return train(0, *arguments)
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
