@@ -328,21 +328,24 @@ def short(number: float) -> str:
 
 @matplotlib.rc_context(LOOK)
 def masks(
-    panels: Mapping[str, object], x: str = "token looked at", y: str = "token that looks"
+    panels: Mapping[str, object],
+    x: str = "token looked at",
+    y: str = "token that looks",
+    first: int = 1,
 ) -> Figure:
     """Which token (row) looks at which (column), one square per title; a full cell: it does.
 
-    panels: title to a boolean (tokens, tokens) matrix.
+    panels: title to a boolean (tokens, tokens) matrix. first: the number of the first token.
     """
     figure, axes = canvas(len(panels), width=2.5 * len(panels), height=2.9)
     for axis, (title, mask) in zip(axes, panels.items(), strict=True):
         n = len(mask)
-        edges = [place + 0.5 for place in range(n + 1)]
+        edges = [first + place - 0.5 for place in range(n + 1)]
         colours = ListedColormap(["white", DARK])
         axis.pcolormesh(
             edges, edges, mask, cmap=colours, vmin=0, vmax=1, edgecolors="#bbbbbb", linewidth=0.4
         )
-        ticks = [1, *range(4, n + 1, 4)]
+        ticks = [first, *range(4, first + n, 4)]
         axis.set(xticks=ticks, yticks=ticks, aspect="equal", xlabel=x)
         axis.set_title(title, fontsize=10)
         axis.invert_yaxis()

@@ -381,10 +381,10 @@ ROUTER = (3, 4, 2, 2.5)  # experts per token, groups, open groups, scale, as in 
 def _mixture() -> tuple[torch.nn.Module, Any]:
     """A DeepSeek model of miniature size on the CPU, and its tokenizer.
 
-    mini-qwen-s carried over into mini-deepseek's layout, its routers at random with random biases.
+    mini-qwen-xs carried over into mini-deepseek's layout, its routers at random with random biases.
     A trained one takes its place with `return quietly("mini-deepseek")`.
     """
-    dense, tokenizer = quietly("mini-qwen-s")
+    dense, tokenizer = quietly("mini-qwen-xs")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(13)
         config = configs.config("mini-deepseek")
@@ -1016,7 +1016,7 @@ def check_better(interval, better) -> str:
 @cache
 def _cards() -> list[tuple[int, int, float, float]]:
     """Correct, n and both bounds of every task in the cards of the two models."""
-    rows = [minis.scores(name).tasks.values() for name in ("mini-qwen", "mini-qwen-s")]
+    rows = [minis.scores(name).tasks.values() for name in ("mini-qwen", "mini-qwen-xs")]
     return [(row["correct"], row["n"], row["low"], row["high"]) for tasks in rows for row in tasks]
 
 
