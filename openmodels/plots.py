@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
@@ -351,4 +351,38 @@ def masks(
         axis.invert_yaxis()
         axis.grid(visible=False)
     axes[0].set_ylabel(y)
+    return figure
+
+
+@matplotlib.rc_context(LOOK)
+def heat(
+    panels: Mapping[str, object], rows: Sequence[str], x: str, shade: str, numbers: bool = True
+) -> Figure:
+    """Shares in shades of one colour, one panel per title; darker is more.
+
+    panels: title to a (rows, columns) matrix of shares, 0 to 1. rows: their labels, drawn once.
+    shade: what a shade means. numbers: write each share into its cell, in per cent.
+    """
+    width = 1.6 + sum(0.38 * len(panel[0]) + 0.2 for panel in panels.values())
+    height = 1.25 + 0.27 * len(rows)
+    figure, axes = canvas(len(panels), width=width, height=height)
+    colours = LinearSegmentedColormap.from_list("shares", ["white", DARK])
+    most = max(float(np.asarray(panel).max()) for panel in panels.values())
+    for axis, (title, panel) in zip(axes, panels.items(), strict=True):
+        values = np.asarray(panel, dtype=float)  # (rows, columns)
+        axis.pcolormesh(values, cmap=colours, vmin=0, vmax=most, edgecolors="white", linewidth=0.6)
+        axis.set_xticks(np.arange(values.shape[1]) + 0.5, range(values.shape[1]))
+        axis.set_yticks(np.arange(len(rows)) + 0.5, rows if axis is axes[0] else [""] * len(rows))
+        axis.tick_params(length=0)
+        axis.set_title(title, fontsize=10)
+        axis.set(xlabel=x, ylim=(len(rows), 0))
+        axis.grid(visible=False)
+        if numbers:
+            for (row, column), value in np.ndenumerate(values):
+                colour = "white" if value > 0.55 * most else "black"
+                axis.text(
+                    column + 0.5, row + 0.52, f"{100 * value:.0f}",
+                    ha="center", va="center", fontsize=8, color=colour,
+                )  # fmt: skip
+    figure.supxlabel(shade, fontsize=9)
     return figure
