@@ -86,6 +86,14 @@ def test_typed_inputs_are_sixty_and_not_from_the_generator():
         assert not typed & generated
 
 
+def test_gain_has_newcombes_interval():
+    # Newcombe 1998, Statistics in Medicine 17, table II (a): 56/70 against 48/80, method 10
+    found = evaluate.gain(evaluate.score(56, 70), evaluate.score(48, 80))
+    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=2e-4)
+    none = evaluate.gain(evaluate.score(10, 10), evaluate.score(10, 10))
+    assert none[0] == 0 and none[1] == -none[2] < 0
+
+
 def test_a_typed_tool_call_is_scored_as_a_call():
     drawn = [i for i in evaluate.typed_by_hand(card.TYPED) if i.task == "tool"]
     assert all(i.tools and i.answer["tool_calls"] for i in drawn)

@@ -5,6 +5,7 @@ which it is. Full-size models are counted on their shapes; the miniatures run on
 """
 
 import copy
+import inspect
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from openmodels import anatomy, catalog, licences, minis, sizing
 from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_type
 from openmodels.exercises import quietly
 from openmodels.harbour import instances
-from openmodels.minis import configs, grpo, upcycle
+from openmodels.minis import grpo
 
 
 class Mistake(NamedTuple):
@@ -99,18 +100,20 @@ MIXTURE = Llama4TextConfig(
 
 
 def _count(
-    config, *, every_layer=False, matrices=3, without=(), kv_heads=0, dense_width=0,
-    active="routed",
+    config, *, every_layer=False, matrices=3, dense_matrices=3, without=(), kv_heads=0,
+    dense_width=0, divided=False, active="routed",
 ) -> tuple[int, int]:  # fmt: skip
     """Total and active parameters of a Llama 4 text model, with a choice of mistakes."""
     width, layers = config.hidden_size, config.num_hidden_layers
     mixtures = layers if every_layer else len(config.moe_layers)
     heads = config.num_attention_heads + (kv_heads or config.num_key_value_heads)
+    of_a_head = width // config.num_attention_heads if divided else config.head_dim
     expert = matrices * width * config.intermediate_size
     parts = {
-        "attention": layers * 2 * heads * config.head_dim * width,
+        "attention": layers * 2 * heads * of_a_head * width,
         "norms": (2 * layers + 1) * width,
-        "dense": (layers - mixtures) * 3 * width * (dense_width or config.intermediate_size_mlp),
+        "dense": (layers - mixtures)
+        * (dense_matrices * width * (dense_width or config.intermediate_size_mlp)),
         "router": mixtures * config.num_local_experts * width,
         "shared": mixtures * expert,
         "embedding": config.vocab_size * width,
@@ -137,6 +140,14 @@ COUNT_MISTAKES = [
     Mistake(
         "two matrices", partial(_count, matrices=2),
         "An expert has three matrices: gate, up and down.",
+    ),
+    Mistake(
+        "two matrices everywhere", partial(_count, matrices=2, dense_matrices=2),
+        "Experts and MLPs have three matrices: gate, up and down.",
+    ),
+    Mistake(
+        "width of a head computed", partial(_count, divided=True),
+        "The width of a head is in the config, `head_dim`; width by heads need not give it.",
     ),
     Mistake(
         "no shared expert", partial(_count, without=("shared",)),
@@ -186,6 +197,10 @@ COUNT_MISTAKES = [
 ]  # fmt: skip
 
 
+def _asks_sizing(config) -> tuple[int, int]:
+    return sizing.parameters(config), sizing.active_parameters(config)
+
+
 @exercise(
     "1.1",
     title="Count a mixture's parameters",
@@ -200,6 +215,7 @@ COUNT_MISTAKES = [
     ],
     wrong=[
         *_wrong(COUNT_MISTAKES),
+        Wrong("asks `sizing`", _asks_sizing, "`sizing` counts for you"),
         Wrong("one number", lambda config: _count(config)[0], "expected tuple or list"),
         Wrong("in billions", lambda config: tuple(n / 1e9 for n in _count(config)), "no billions"),
         Wrong(
@@ -208,6 +224,8 @@ COUNT_MISTAKES = [
     ],
 )  # fmt: skip
 def check_count(count) -> str:
+    if "sizing" in getattr(getattr(inspect.unwrap(count), "__code__", None), "co_names", ()):
+        raise NotYet("`sizing` counts for you, and is what you are compared with: count yourself.")
     for what, config in _mixtures().items():
         total, active = _pair(count(config), f"what you count for {what}", "total and active")
         expected = sizing.parameters(config), sizing.active_parameters(config)
@@ -240,10 +258,11 @@ def _mixtures() -> dict[str, Llama4TextConfig]:
 
 # --- 1.2 The cache of four kinds of attention -----------------------------------------------------
 
+SCOUT = "chunked, with full layers between"
 CACHES = {  # a model to each kind of attention
     "grouped": "qwen2.5-0.5b",
     "sliding window": "mistral-7b-v0.1",
-    "chunked, with full layers between": "llama-4-scout",
+    SCOUT: "llama-4-scout",
     "latent": "deepseek-v3",
 }
 LENGTHS = (1_000, 8_192, 100_000)
@@ -365,34 +384,21 @@ def check_kv_cache_bytes(kv_cache_bytes) -> str:
         CACHES, [what for what in calls if f"{LENGTHS[-1]:,} tokens" in what], strict=True
     )}  # fmt: skip
     least, most = min(long, key=long.get), max(long, key=long.get)
+    each = {
+        kind: kv_cache_bytes(catalog.config(name).get_text_config(), [None], 1)
+        for kind, name in CACHES.items()
+    }
     return (
         f"and the library's formula agrees at {len(calls)} points; at {LENGTHS[-1]:,} tokens they "
         f"range from {long[least] / 1e9:.1f} GB ({CACHES[least]}) to {long[most] / 1e9:.1f} GB "
-        f"({CACHES[most]})."
+        f"({CACHES[most]}). Per token and layer the latent keeps {each['latent']:,} bytes, Scout "
+        f"{each[SCOUT]:,}: what DeepSeek pays for are its layers, and that it forgets nothing."
     )
 
 
 # --- 1.3 The router -------------------------------------------------------------------------------
 
 ROUTER = (3, 4, 2, 2.5)  # experts per token, groups, open groups, scale, as in mini-deepseek
-
-
-@cache
-def _mixture() -> tuple[torch.nn.Module, Any]:
-    """A DeepSeek model of miniature size on the CPU, and its tokenizer.
-
-    mini-qwen-xs carried over into mini-deepseek's layout, its routers at random with random biases.
-    A trained one takes its place with `return quietly("mini-deepseek")`.
-    """
-    dense, tokenizer = quietly("mini-qwen-xs")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(13)
-        config = configs.config("mini-deepseek")
-        model = configs.model_class(config).from_config(config).eval()
-        upcycle.start_from(model, upcycle.read(dense.float(), tokenizer, each=2))
-        for layer in model.model.layers[config.first_k_dense_replace :]:
-            layer.mlp.gate.e_score_correction_bias.uniform_(-0.2, 0.2)
-    return model, tokenizer
 
 
 class Routed(NamedTuple):
@@ -407,7 +413,7 @@ class Routed(NamedTuple):
 @cache
 def _routed() -> list[Routed]:
     """The library's choice in every mixture layer, on the hidden states of a held-out dialogue."""
-    (model, tokenizer), found, hooks = _mixture(), [], []
+    (model, tokenizer), found, hooks = quietly("mini-deepseek"), [], []
     dialogue = next(iter(instances("dialogue", 1)))
     read = tokenizer.apply_chat_template(list(dialogue.messages), return_tensors="pt")
 
@@ -575,7 +581,7 @@ def check_route(route) -> str:
     _expect_route(route, "64 invented tokens", probe, _route(*probe))
     routed = _routed()
     for layer, arguments, weights, experts in routed:
-        what = f"layer {layer + 1} of a miniature mixture"
+        what = f"layer {layer + 1} of mini-deepseek"
         _expect_route(route, what, arguments, (experts, weights))
     tokens = len(routed[0].weights)
     busiest = torch.bincount(routed[0].experts.flatten(), minlength=8).max().item()
@@ -682,6 +688,7 @@ def _library_masks(tokens: int, span: int) -> dict[str, torch.Tensor]:
     ],
     wrong=[
         *_wrong(MASK_MISTAKES),
+        Wrong("0.0 and 1.0", (lambda *c: _window(*c).float(), _chunk), "True and False"),
         Wrong("0 and -inf", (_additive, _chunk), "those are numbers to add to scores"),
         Wrong("one row", (lambda t, w: _window(t, w)[-1], _chunk), "has shape .*a row and a"),
     ],
@@ -724,6 +731,8 @@ def _expect_mask(given: Any, what: str, tokens: int) -> None:
             f"{what} holds {square.min():g}: those are numbers to add to scores; return True where "
             "a token may look."
         )
+    if "float" in str(getattr(given, "dtype", "")):
+        raise NotYet(f"{what} holds {given.dtype}, expected True and False: what `<` and `&` give.")
 
 
 # --- 1.5 A law through measured points ------------------------------------------------------------
@@ -959,8 +968,8 @@ PAIRED = {  # what it is, and who is better by any paired test
     "1.6",
     title="Say which of two models is better",
     hints=[
-        "Wilson's interval for a share p of n: middle (p + z²/2n) / (1 + z²/n), half width "
-        "z · sqrt(p(1 - p)/n + z²/4n²) / (1 + z²/n).",
+        "The middle is (p + z²/2n) / (1 + z²/n), and the half width is divided by the same. "
+        "Squares are `z**2`; a root is `** 0.5`.",
         "A question that both answer, or that neither does, says nothing about who is better. "
         "Count the others: how often is only the first right, how often only the second?",
         "If the two were equally good, the first would win half of those. Is 1/2 inside the "
@@ -1182,6 +1191,10 @@ SUIT_MISTAKES = [
     Mistake(
         "another use", partial(_suits, other_use="research"),
         "Ask for the use that is asked for: `use`.",
+    ),
+    Mistake(
+        "always for a product", partial(_suits, other_use="product"),
+        "The shelves are asked for more than one use: hand `use` on to `may_i`.",
     ),
 ]  # fmt: skip
 

@@ -67,7 +67,9 @@ class Scores:
         file = path(name) / "scores.json"
         if not file.exists():
             raise FileNotFoundError(f"no scores of {name!r}: models/{name}/scores.json is missing")
-        self.tasks = json.loads(file.read_text(encoding="utf-8"))["tasks"]
+        found = json.loads(file.read_text(encoding="utf-8"))
+        self.tasks = found["tasks"]
+        self.untaught = found.get("untaught", {})  # of the same recipe without its teacher
 
     def rows(self) -> list[tuple[str, ...]]:
         """(what is asked, correct of n, share, 95 % interval) per task, after a header."""

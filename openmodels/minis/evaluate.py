@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
+from math import hypot, sqrt
 from pathlib import Path
 
 import torch
@@ -49,6 +49,17 @@ def score(correct: int, n: int, z: float = 1.959964) -> Score:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Score(correct, n, round(max(0, middle - half), 4), round(min(1, middle + half), 4))
+
+
+def gain(new: Score, old: Score) -> tuple[float, float, float]:
+    """How much higher one share is than another, with its 95 % interval; each -1 to 1.
+
+    For scores of two models that were measured apart (Newcombe 1998, method 10).
+    """
+    share, before = new.correct / new.n, old.correct / old.n
+    down = hypot(share - new.low, old.high - before)
+    up = hypot(new.high - share, before - old.low)
+    return share - before, share - before - down, share - before + up
 
 
 def parse_tool_call(text: str) -> dict | None:
