@@ -121,6 +121,8 @@ the scores below say on which kinds of question that answer can be used.
 
 {held_out}
 
+{walls}
+
 {typed}
 
 ## Training
@@ -134,6 +136,13 @@ CONVERSATIONS = """\
 Held out are combinations: a name with this shop or this good, a fact with this way of asking, the
 two numbers of a sum, and for `intent_phrasing` whole sentence patterns. Rows ending in `invented`
 use names made from syllables, which are several tokens each and on no list."""
+
+WALLS = """\
+### Where a wall falls
+
+Three layers of four look back to the start of their chunk of {chunk} tokens, no further. Of the
+tool calls, {n} have such a wall between the request and the end of the call: {right} of them are
+right ({share:.0%}), and {other} of the {others} without ({other_share:.0%})."""
 
 FUNCTIONS = """\
 What is written is run, in a process with limits, on lists it has not seen; it is right when every
@@ -201,6 +210,8 @@ def measured(name: str, count: int, seed: int) -> dict:
         for task, row in found["tasks"].items():
             row["floor"] = floor(evaluate.draw(task, count, seed))
         found["typed_by_hand"] = typed(model, tokenizer)
+        if chunk := getattr(model.config.get_text_config(), "attention_chunk_size", None):
+            found["walls"] = {"chunk": chunk} | walls(model, tokenizer, chunk, count, seed)
     log = [json.loads(line) for line in (home / "log.jsonl").read_text("utf-8").splitlines()]
     if name in train.RECIPES and train.RECIPES[name].teacher:
         alone, _ = evaluate.load(built(f"{name}-untaught"))
@@ -216,6 +227,21 @@ def typed(model, tokenizer) -> dict[str, list[int]]:
     for instance, (_, ok) in zip(drawn, evaluate.marked(model, tokenizer, drawn), strict=True):
         solved[instance.task] += ok
     return {task: [solved[task], n] for task, n in asked.items()}
+
+
+def walls(model, tokenizer, chunk: int, count: int, seed: int) -> dict[str, list[int]]:
+    """[right, asked] of the tool calls with a wall between request and answer, and of the rest."""
+    drawn, found = evaluate.draw("tool_call", count, seed), {"walled": [0, 0], "whole": [0, 0]}
+    for one, (_, ok) in zip(drawn, evaluate.marked(model, tokenizer, drawn), strict=True):
+        row = found["walled" if evaluate.walled(tokenizer, one, chunk) else "whole"]
+        row[0], row[1] = row[0] + ok, row[1] + 1
+    return found
+
+
+def walls_in_words(found: dict) -> str:
+    (right, n), (other, others) = found["walled"], found["whole"]
+    return WALLS.format(chunk=found["chunk"], right=right, n=n, share=right / n, other=other,
+                        others=others, other_share=other / others)  # fmt: skip
 
 
 def thinned(log: list[dict], group: int = 10) -> dict:
@@ -346,6 +372,7 @@ def write(name: str, found: dict) -> None:
         measuring=measuring,
         scores=score_rows(found["tasks"], others),
         held_out=CONVERSATIONS if talks else FUNCTIONS,
+        walls=walls_in_words(found["walls"]) if "walls" in found else "",
         typed=typed_table(found["typed_by_hand"]) if talks else "",
         training=reinforced(name, found) if "stages" in found else pretrained(name, found),
         history=HISTORY.get(name, ""),

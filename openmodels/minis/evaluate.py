@@ -170,6 +170,16 @@ def prompt(tokenizer, instance: Instance | flags.Sighting) -> str:
     return data.render(tokenizer, instance, messages=-1, ask=True)
 
 
+def walled(tokenizer, instance: Instance, chunk: int) -> bool:
+    """Whether a wall between chunks of that many tokens falls after the last request has begun and
+    before its answer ends: then a layer that attends in chunks never sees both whole."""
+    text = data.render(tokenizer, instance)
+    begin, end = (
+        len(tokenizer(part).input_ids) for part in (text[: text.rindex("<|im_start|>user")], text)
+    )
+    return begin // chunk != (end - 1) // chunk
+
+
 def typed_by_hand(file: Path) -> list[Instance]:
     """The instances of a file with one JSON object per line: task, messages, tools."""
     from openmodels.harbour import SCHEMAS
