@@ -84,8 +84,13 @@ def export(home: Path, file: Path, kind: str = "f16") -> Path:
     return written(file, gguf.MODEL_ARCH_NAMES[architecture], fill)
 
 
-def export_vision(home: Path, file: Path, kind: str = "f16") -> Path:
-    """Write the vision tower and projector of a Llama 4 as llama.cpp's second file, the mmproj."""
+def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = False) -> Path:
+    """Write the vision tower and projector of a Llama 4 as llama.cpp's second file, the mmproj.
+
+    llama.cpp hands the language model a picture's tokens column by column, transformers row by row.
+    turned: write weights for pictures whose rows and columns are swapped; given such a picture,
+    llama.cpp's order is the one the model was trained with. ValueError where there are no pictures.
+    """
     config = AutoConfig.from_pretrained(home)
     vision = getattr(config, "vision_config", None)
     if vision is None:
@@ -118,10 +123,30 @@ def export_vision(home: Path, file: Path, kind: str = "f16") -> Path:
                 name += ".weight"
             known = names.get_name(name, try_suffixes=(".weight", ".bias"))
             known = {"multi_modal_projector.linear_1.weight": "mm.model.fc.weight"}.get(name, known)
+            if turned:
+                values = turn(name, values, vision)
             # the name map thinks of another model here
             add(writer, known.replace("attn_post_norm", "ln2"), values, kind)
 
     return written(file, "clip", fill)
+
+
+def turn(name: str, values: np.ndarray, vision: PreTrainedConfig) -> np.ndarray:
+    """A tensor of the vision tower, for pictures whose rows and columns are swapped."""
+    side, patch = vision.image_size // vision.patch_size, vision.patch_size
+    if name.endswith("patch_embedding.linear.weight"):  # (out, channels * rows * columns)
+        return values.reshape(len(values), -1, patch, patch).swapaxes(2, 3).reshape(values.shape)
+    if "positional_embedding_vlm" in name:  # (rows * columns and one for the class, width)
+        grid = values[:-1].reshape(side, side, -1).swapaxes(0, 1).reshape(side * side, -1)
+        return np.concatenate([grid, values[-1:]])
+    if ".q_proj." in name or ".k_proj." in name:  # half of each head turns by column, half by row
+        halves = values.reshape(vision.num_attention_heads, 2, -1)
+        return halves[:, ::-1].reshape(values.shape)
+    if name.endswith("vision_adapter.mlp.fc1.weight"):  # (out, rows * columns of a square * width)
+        times = round(1 / vision.pixel_shuffle_ratio)
+        square = values.reshape(len(values), times, times, -1)
+        return square.swapaxes(1, 2).reshape(values.shape)
+    return values
 
 
 def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], None]) -> Path:
@@ -317,14 +342,15 @@ def cache() -> Path:
     return Path(base) if base else Path.home() / ".cache" / "openmodels" / "gguf"
 
 
-def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False) -> Path:
+def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False,
+              turned: bool = False) -> Path:  # fmt: skip
     """The GGUF of a miniature or a folder, made on first use and kept by what is in the folder.
 
-    vision: its vision tower instead of the language model. Processes that ask at once wait for
-    the first of them.
+    vision: its vision tower instead of the language model; turned: as for `export_vision`.
+    Processes that ask at once wait for the first of them.
     """
     home = minis.folder(name)
-    key = hashlib.sha256(f"{VERSION} {gguf.GGUF_VERSION} {kind} {vision}".encode())
+    key = hashlib.sha256(f"{VERSION} {gguf.GGUF_VERSION} {kind} {vision} {turned}".encode())
     for file in sorted(home.iterdir()):
         if file.suffix in (".safetensors", ".jinja") or file.name.endswith("config.json") or (
             file.name == "tokenizer.json"
@@ -338,5 +364,8 @@ def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False) -> Path
     cache().mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         if not file.exists():
-            (export_vision if vision else export)(home, file, kind)
+            if vision:
+                export_vision(home, file, kind, turned)
+            else:
+                export(home, file, kind)
     return file
