@@ -83,7 +83,7 @@ class Engine:
         self._server = None
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """What llama.cpp answers to a request at `path`; EngineError with its words if it refuses."""
+        """What llama.cpp answers to a request at `path`; EngineError where it refuses."""
         answer = self._client.post(path, json=body)
         if answer.status_code != 200:
             raise EngineError(_words(answer.content), answer.status_code)
