@@ -227,7 +227,7 @@ def form(asked: Asked) -> dict[str, Any] | None:
         return {}
     if not isinstance(value, dict):
         raise Refused(400, '"format" must be "json" or a JSON schema')
-    return schema(value)
+    return closed(schema(value))
 
 
 def schema(value: dict[str, Any]) -> dict[str, Any]:
@@ -251,6 +251,28 @@ def schema(value: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(one, list):
             waiting += [(inner, depth + 1) for inner in one]
     return value
+
+
+def closed(value: Any) -> Any:
+    """A schema whose objects have the properties it names and no more, as Ollama reads it.
+
+    JSON Schema allows others where `additionalProperties` is not given; a small model then never
+    stops writing them.
+    """
+    if not isinstance(value, dict):
+        return value
+    told = {key: one for key, one in value.items() if key != "x-guidance"}
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(value.get(key), dict):
+            told[key] = {name: closed(one) for name, one in value[key].items()}
+    for key in ("items", "additionalProperties"):
+        told |= {key: closed(value[key])} if key in value else {}
+    for key in ("anyOf", "oneOf", "prefixItems"):
+        if isinstance(value.get(key), list):
+            told[key] = [closed(one) for one in value[key]]
+    if isinstance(value.get("properties"), dict) and "allOf" not in value:
+        told.setdefault("additionalProperties", False)
+    return told
 
 
 def image(data: str) -> str:

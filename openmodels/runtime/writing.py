@@ -27,6 +27,10 @@ FILLING = (
     gguf.Keys.Tokenizer.FIM_SUF_ID,
     gguf.Keys.Tokenizer.FIM_MID_ID,
 )
+# to llguidance, which follows a schema here: one space after a colon or comma, none elsewhere
+SPACES = {
+    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+}
 OPEN, CLOSE = "<think>", "</think>"
 
 
@@ -324,14 +328,20 @@ class Writer:
         told: dict[str, Any] = checks.sampling(wish.options, loaded.engine.context)
         told["prompt"] = prompt[0] if len(prompt) == 1 and isinstance(prompt[0], str) else prompt
         if wish.schema is not None:
-            told["json_schema"] = wish.schema or {"type": "object"}
+            await self._check(loaded, wish.schema)
+            told["json_schema"] = (wish.schema or {"type": "object"}) | SPACES
         if wish.labels is not None:
             told["n_probs"] = max(wish.labels, 1)
         thoughts = Thoughts() if wish.think is not None else None
         labels: list[dict] = []
+        opening = {"object": "{", "array": "["}.get(told.get("json_schema", {}).get("type"), "")
         stream = self.pool.stream(loaded, "/completion", told)
         async with aclosing(stream):
             async for chunk in stream:
+                if opening and chunk["content"]:
+                    if not chunk["content"].startswith(opening):  # it writes as it likes
+                        raise Refused(400, "llama.cpp cannot follow this schema")
+                    opening = ""
                 if wish.labels is not None:
                     labels += _labels(chunk.get("completion_probabilities"), wish.labels)
                 end = chunk if chunk.get("stop") else None
@@ -343,6 +353,12 @@ class Writer:
                     yield piece
         counts = _counts(end["tokens_evaluated"], end["tokens_predicted"], end["timings"])
         yield _end(end.get("stop_type") == "limit", labels) | counts
+
+    async def _check(self, loaded: Loaded, schema: dict) -> None:
+        """Refuse a schema that is none: the continuing of a prompt would silently go without it."""
+        shape = {"type": "json_schema", "json_schema": {"schema": schema}}
+        told = {"messages": [{"role": "user", "content": ""}], "response_format": shape}
+        await self.pool.post(loaded, "/apply-template", told)
 
     async def embed(self, asked: Asked) -> Line:
         """The answer of /api/embed: a vector of length 1 for each input."""
