@@ -290,7 +290,7 @@ def sealed(
     It and its children, whatever they are written in, have no way to a packet that leaves, nor to
     this machine's own ports. They run with your rights to files, without standard input and without
     any of root's powers. seconds: by the clock. memory_mb: of addresses, which are several times
-    the memory in use. environment: this process's where left out. Of the output the end is kept.
+    the memory in use, and far more where a GPU's driver starts. environment: this process's where left out. Of the output the end is kept.
 
     Raises CannotSeal where the system allows no such room, and then runs nothing; FileNotFoundError
     or PermissionError for a command that cannot be started.
