@@ -235,10 +235,15 @@ def _caller() -> tuple[str, tuple[str, ...]]:
         if package:
             packages[:0] = [package] if package not in packages else []
             last = f"{package}, {_line(file, frame.f_lineno, code.co_name)}"
-        elif not file.startswith((OWN_FILE, STANDARD_LIBRARY, "<frozen")):
+        elif not (file.startswith((OWN_FILE, STANDARD_LIBRARY, "<frozen")) or _wraps(file)):
             return _line(file, frame.f_lineno, code.co_name), tuple(packages)
         frame = frame.f_back
     return last, tuple(packages)
+
+
+def _wraps(file: str) -> bool:
+    """Whether a file is a site's own hook: it wraps others' calls and makes none."""
+    return os.path.basename(file) in ("sitecustomize.py", "usercustomize.py")
 
 
 def _package(file: str) -> str:
@@ -290,7 +295,8 @@ def sealed(
     It and its children, whatever they are written in, have no way to a packet that leaves, nor to
     this machine's own ports. They run with your rights to files, without standard input and without
     any of root's powers. seconds: by the clock. memory_mb: of addresses, which are several times
-    the memory in use, and far more where a GPU's driver starts. environment: this process's where left out. Of the output the end is kept.
+    the memory in use, and far more where a GPU's driver starts. environment: this process's where
+    left out. Of the output the end is kept.
 
     Raises CannotSeal where the system allows no such room, and then runs nothing; FileNotFoundError
     or PermissionError for a command that cannot be started.

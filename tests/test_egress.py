@@ -258,6 +258,21 @@ def test_where_there_is_no_code_of_ones_own_the_package_is_named(outside, tmp_pa
     assert attempt.where == "telemetry, telemetry/ping.py:4, in ping"
 
 
+def test_a_sites_own_wrapper_is_not_the_caller(outside):
+    source = "def checked(call, *arguments):\n    call(*arguments)\n"
+    names: dict = {}
+    exec(compile(source, os.path.join("offline", "sitecustomize.py"), "exec"), names)
+    with egress.watch() as seen:
+        names["checked"](post, outside, "wrapped")
+        with socket.create_connection((outside.host, outside.port)) as plain:
+            names["checked"](plain.sendall, b"GET / HTTP/1.0\r\n\r\n")
+            plain.recv(100)
+        with pytest.raises(OSError), socket.socket() as plain:
+            names["checked"](plain.connect, (outside.host, 1))
+    assert "in post" in seen.attempts[0].where
+    assert all(one.where.startswith("tests/test_egress.py") for one in seen.attempts)
+
+
 def test_an_engine_and_transformers_stay_on_this_machine():
     import openmodels
     from openmodels.runtime.engine import Engine
