@@ -5,12 +5,19 @@ The checks run the miniature on the CPU in float32 and hold for any weights it m
 
 import contextlib
 import math
+import re
+import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
+import ollama
 import torch
+from gguf import GGMLQuantizationType, quants
 from transformers import (
     DynamicCache,
     MistralConfig,
@@ -19,9 +26,13 @@ from transformers import (
 )
 
 from openmodels import catalog, sizing, switch
-from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_type
+from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_shape, expect_type
 from openmodels.exercises import quietly
+from openmodels.exercises.mistakes import Mistake, a_pair, explain
 from openmodels.harbour import instances
+from openmodels.runtime import gguf_header, modelfile
+from openmodels.runtime.export import gguf_file
+from openmodels.runtime.server import Server
 
 
 @cache
@@ -629,3 +640,415 @@ def check_generate_batch(generate_batch) -> str:
         f"{len(singles)} prompts of {min(sizes)} to {max(sizes)} tokens got the answers in one "
         "batch that they get alone, word for word."
     )
+
+
+# --- 2.4 Weights in four bits ---------------------------------------------------------------------
+
+BLOCK = 32  # weights that share a scale, as in llama.cpp's Q4_0
+FOUR_BITS = GGMLQuantizationType.Q4_0
+
+
+def _quantise(
+    matrix, *, size=BLOCK, signed=True, whole_rows=False, steps=8, rounds=True,
+    clips=True, guard=True, shift=8, flat=False,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Codes and scales of Q4_0, with a choice of mistakes."""
+    blocks = matrix[:, None] if whole_rows else matrix.reshape(len(matrix), -1, size)
+    farthest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    scales = (farthest if signed else farthest.abs()) / -steps
+    safe = torch.where(scales == 0, torch.ones_like(scales), scales) if guard else scales
+    codes = blocks / safe + shift
+    codes = codes.round() if rounds else codes.trunc()
+    codes = codes.clamp(0, 15) if clips else codes
+    codes = (codes.to(torch.int16) if guard else codes).reshape(matrix.shape)
+    return (codes.flatten() if flat else codes), scales[..., 0]
+
+
+def _dequantise(codes, scales, *, shift=8, inverse=False) -> torch.Tensor:
+    """The weights again, with a choice of mistakes."""
+    scales = (1 / scales if inverse else scales).repeat_interleave(BLOCK, dim=1)
+    return (codes.float() - shift) * scales
+
+
+QUANTISE_MISTAKES = [
+    Mistake(
+        "the sign lost", partial(_quantise, signed=False),
+        "The entry farthest from 0 keeps its sign: divided by -8 it gives a scale of the other "
+        "sign, and its own code is 0.",
+    ),
+    Mistake(
+        "divided by 7", partial(_quantise, steps=7),
+        "Codes reach eight steps below the middle, to 0: the scale is the farthest entry by -8.",
+    ),
+    Mistake(
+        "cut off", partial(_quantise, rounds=False),
+        "Round to the nearest code; cutting the fraction off doubles the error.",
+    ),
+    Mistake(
+        "not clipped", partial(_quantise, clips=False),
+        "An entry as far from 0 on the other side gets 16, which has five bits: clip to 15.",
+    ),
+    Mistake(
+        "not shifted", partial(_quantise, shift=0),
+        "Four bits have no sign: add 8 after dividing, so that 0 becomes code 8.",
+    ),
+]  # fmt: skip
+DEQUANTISE_MISTAKES = [
+    Mistake(
+        "the shift kept", partial(_dequantise, shift=0),
+        "A code of 8 stands for 0: subtract 8 before multiplying.",
+    ),
+    Mistake(
+        "divided by the scale", partial(_dequantise, inverse=True),
+        "Dividing made the codes, multiplying makes the weights again.",
+    ),
+]  # fmt: skip
+
+
+@cache
+def _matrices() -> dict[str, torch.Tensor]:
+    """Matrices to quantise: normal numbers, both extremes in one block, and mini-qwen's own."""
+    dice = torch.Generator().manual_seed(24)
+    both = torch.randn(3, 2 * BLOCK, generator=dice)
+    both[:, 5], both[:, 9] = 4.0, -3.9
+    return {
+        "a matrix of normal numbers": torch.randn(5, 3 * BLOCK, generator=dice),
+        "a matrix with 4 and -3.9 in each row": both,
+        "mini-qwen's first down_proj": _miniature().model.model.layers[0].mlp.down_proj.weight.data,
+    }
+
+
+def _flat(quantise: Callable, matrix: torch.Tensor) -> torch.Tensor:
+    """Codes and scales in one row of numbers."""
+    return torch.cat([torch.as_tensor(part).flatten().float() for part in quantise(matrix)])
+
+
+def _packed_codes(matrix: torch.Tensor) -> torch.Tensor:
+    """The codes that llama.cpp's Q4_0 packs: two bytes of scale, then two codes a byte."""
+    rows = quants.quantize(matrix.numpy(), FOUR_BITS).reshape(len(matrix), -1, 18)[..., 2:]
+    halves = np.concatenate([rows & 15, rows >> 4], axis=-1)  # (rows, blocks, 32)
+    return torch.from_numpy(halves.reshape(matrix.shape))
+
+
+def _expect_codes(quantise: Callable, what: str, matrix: torch.Tensor) -> tuple:
+    """What the answer makes of a matrix; NotYet unless these are Q4_0's codes and scales."""
+    codes, scales = a_pair(quantise(matrix.clone()), f"what `quantise` makes of {what}",
+                           "codes and scales")  # fmt: skip
+    codes, scales = torch.as_tensor(codes), torch.as_tensor(scales)
+    expect_shape(scales, (len(matrix), matrix.shape[1] // BLOCK), f"the scales of {what}",
+                 "One scale for every 32 neighbours in a row.")  # fmt: skip
+    expect_shape(codes, tuple(matrix.shape), f"the codes of {what}", "One for each weight.")
+    right, mine = _quantise(matrix)
+    mistakes = [one._replace(make=partial(_flat, one.make)) for one in QUANTISE_MISTAKES]
+    probes = [(one,) for one in _matrices().values()]
+    why = explain(partial(_flat, quantise), probes, mistakes)
+    if codes.is_floating_point() and (codes != codes.round()).any():
+        raise NotYet(f"the codes of {what} are not whole numbers. Round after adding 8.")
+    if codes.min() < 0 or codes.max() > 15:
+        raise NotYet(
+            f"the codes of {what} go from {codes.min():g} to {codes.max():g}; four bits hold 0 to "
+            f"15. {why}".strip()
+        )
+    expect_close(scales, mine, f"the scale of {what}", why, atol=1e-5)
+    # At a tie either neighbour is as near: one code in a thousand may differ by one.
+    away = (codes.long() - right).abs()
+    if away.max() > 1 or (away > 0).float().mean() > 1e-3:
+        row, column = (int(i) for i in (away > 0).nonzero()[0])
+        raise NotYet(
+            f"in {what}, the weight {matrix[row, column]:.3f} of a block with scale "
+            f"{mine[row, column // BLOCK]:.4f} got code {codes[row, column]:g}, expected "
+            f"{right[row, column]}. {why}".strip()
+        )
+    return codes, scales
+
+
+@exercise(
+    "2.4",
+    title="Keep weights in four bits",
+    hints=[
+        "`matrix.reshape(rows, -1, 32)` lays 32 neighbours of a row side by side; everything then "
+        "happens along the last dimension.",
+        "`blocks.abs().argmax(-1, keepdim=True)` says where the farthest entry stands, and "
+        "`blocks.gather(-1, place)` fetches it with its sign.",
+        "For the way back, `scales.repeat_interleave(32, dim=1)` gives every weight its scale. "
+        "A block of zeros has scale 0: divide by 1 there.",
+    ],
+    wrong=[
+        *[Wrong(one.name, (one.make, _dequantise), re.escape(one.why))
+          for one in QUANTISE_MISTAKES],
+        *[Wrong(one.name, (_quantise, one.make), re.escape(one.why))
+          for one in DEQUANTISE_MISTAKES],
+        Wrong("a scale a row", (partial(_quantise, whole_rows=True), _dequantise), "32 neighbours"),
+        Wrong(
+            "rows forgotten",
+            (lambda m: [part.reshape(-1) for part in _quantise(m)], _dequantise),
+            "32 neighbours in a row",
+        ),
+        Wrong("blocks of 16", (partial(_quantise, size=16), _dequantise), "32 neighbours"),
+        Wrong("flat codes", (partial(_quantise, flat=True), _dequantise), "One for each weight"),
+        Wrong("zeros", (partial(_quantise, guard=False), _dequantise), "block of zeros"),
+        Wrong("not rounded", (lambda m: (m / m.abs().max() + 8, _quantise(m)[1]), _dequantise),
+              "not whole numbers"),
+        Wrong("codes alone", (lambda m: _quantise(m)[0], _dequantise), "expected two"),
+        Wrong("given back", (_quantise, lambda codes, scales: codes), "expected"),
+    ],
+)  # fmt: skip
+def check_quantise(quantise, dequantise) -> str:
+    for what, matrix in _matrices().items():
+        _expect_codes(quantise, what, matrix)
+        codes, scales = _quantise(matrix)
+        seen = dequantise(codes.clone(), scales.clone())
+        why = explain(dequantise, [(codes, scales)], DEQUANTISE_MISTAKES)
+        expect_close(seen, _dequantise(codes, scales), f"{what}, dequantised,", why)
+    zeros = torch.zeros(2, BLOCK)
+    back = torch.as_tensor(dequantise(*quantise(zeros.clone())))
+    if back.isnan().any() or back.any():
+        raise NotYet(
+            "a block of zeros does not come back as zeros: its scale is 0, and 0 / 0 is nan."
+        )
+    back = torch.as_tensor(dequantise(*quantise(matrix.clone()))).float()
+    bound = _quantise(matrix)[1].abs().repeat_interleave(BLOCK, dim=1)
+    if ((back - matrix).abs() > bound * (1 + 1e-4)).any():
+        raise NotYet(f"{what}, there and back, is off by more than a scale. Do the two agree?")
+    same = (_packed_codes(matrix) == torch.as_tensor(quantise(matrix.clone())[0])).float().mean()
+    error = (back - matrix).norm() / matrix.norm()
+    return (
+        f"no weight is off by more than its scale. In {what}, {same:.1%} of the codes are those of "
+        f"llama.cpp's Q4_0, at {(16 + 4 * BLOCK) / BLOCK} bits a weight; the error is {error:.1%} "
+        "of the weights' size."
+    )
+
+
+# --- 2.5 The head of a GGUF file ------------------------------------------------------------------
+
+# Bytes of GGUF's plain types by number; 8 is a string, 9 an array.
+WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+STRING, ARRAY = 8, 9
+
+
+def _counts(
+    file, *, start=4, form="<IQQ", swapped=False, looks=True, parts=slice(None)
+) -> tuple[int, ...]:
+    """Version, tensors and metadata entries, with a choice of mistakes."""
+    data = Path(file).read_bytes()
+    if looks and data[:4] != b"GGUF":
+        raise ValueError("no GGUF file")
+    version, tensors, entries = struct.unpack_from(form, data, start)
+    found = (version, entries, tensors) if swapped else (version, tensors, entries)
+    return found[parts]
+
+
+def _string_value(
+    file, key, *, arrays=True, texts=True, length="Q", search=False, bytes_=False, missing=KeyError,
+    skips=True,
+):  # fmt: skip
+    """The text of an entry, with a choice of mistakes."""
+    data = Path(file).read_bytes()
+    if search:
+        at = data.index(key.encode()) + len(key.encode()) + 4
+        (size,) = struct.unpack_from("<Q", data, at)
+        return data[at + 8 : at + 8 + size].decode(errors="replace")
+    at = 24
+
+    def take(form: str) -> int:
+        nonlocal at
+        (value,) = struct.unpack_from("<" + form, data, at)
+        at += struct.calcsize("<" + form)
+        return value
+
+    def text() -> bytes:
+        nonlocal at
+        size = take(length)
+        at += size
+        return data[at - size : at]
+
+    def skip(kind: int) -> bytes | None:
+        nonlocal at
+        if kind == STRING:
+            return text()
+        if kind == ARRAY and arrays:
+            inner, count = take("I"), take("Q")
+            for _ in range(count if texts or inner != STRING else 0):
+                skip(inner)
+            return None
+        at += WIDTHS.get(kind, 8) if skips else 4
+        return None
+
+    for _ in range(struct.unpack_from("<Q", data, 16)[0]):
+        name, kind = text(), take("I")
+        value = skip(kind)
+        if name == key.encode() and value is not None:
+            return value if bytes_ else value.decode()
+    if missing:
+        raise missing(key)
+    return None
+
+
+COUNT_MISTAKES = [
+    Mistake(
+        "four letters forgotten", partial(_counts, start=0),
+        "The first four bytes are the letters GGUF; the version stands at byte 4.",
+    ),
+    Mistake(
+        "big endian", partial(_counts, form=">IQQ"),
+        "GGUF is little-endian: the format begins with `<`.",
+    ),
+    Mistake(
+        "swapped", partial(_counts, swapped=True),
+        "The tensors are counted first, then the metadata entries.",
+    ),
+    Mistake(
+        "counts of four bytes", partial(_counts, form="<III"),
+        "The version has four bytes, both counts have eight: `Q`.",
+    ),
+    Mistake(
+        "aligned", partial(_counts, form="@IQQ"),
+        "Without `<`, struct pads the version to eight bytes, as C does.",
+    ),
+]  # fmt: skip
+
+
+def _entry(key: str, kind: int, value: bytes) -> bytes:
+    name = key.encode()
+    return struct.pack("<Q", len(name)) + name + struct.pack("<I", kind) + value
+
+
+def _text(value: str) -> bytes:
+    return struct.pack("<Q", len(value.encode())) + value.encode()
+
+
+def _list(kind: int, *values: bytes) -> bytes:
+    return struct.pack("<IQ", kind, len(values)) + b"".join(values)
+
+
+# Each of them hides a trap: where an answer stumbles, this says over what.
+ENTRIES = {
+    "port.motto": (_entry("port.motto", STRING, _text("Ask for port.name")), ""),
+    "port.open": (_entry("port.open", 7, b"\x01"), "a truth value has one byte, not four"),
+    "port.depth": (_entry("port.depth", 12, struct.pack("<d", 7.5)), "type 12 has eight bytes"),
+    "port.tides": (
+        _entry("port.tides", ARRAY, _list(5, *(struct.pack("<i", n) for n in (3, 9, 15)))),
+        "an array holds the type of its values, their number, and the values",
+    ),
+    "port.ships": (
+        _entry("port.ships", ARRAY, _list(STRING, _text("Gull"), _text("Møwe"))),
+        "in an array of texts each text has a length of its own",
+    ),
+    "port.name": (_entry("port.name", STRING, _text("Port Lark, 百灵港")), ""),
+    "port.end": (_entry("port.end", STRING, _text("the quay")), "lengths count bytes"),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def _written(*keys: str) -> Iterator[Path]:
+    """A GGUF file without tensors, with these entries in this order."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "port.gguf"
+        entries = [ENTRIES[key][0] for key in keys]
+        file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(entries))
+        yield file
+
+
+def _expect_text(gguf_text: Callable, what: str, file: Path, key: str, right: str, why="") -> None:
+    try:
+        seen = gguf_text(file, key)
+    except (struct.error, UnicodeError, IndexError, KeyError, ValueError, MemoryError,
+            OverflowError) as error:  # fmt: skip
+        lost = f"your code stopped with {type(error).__name__}: {error}"
+        raise NotYet(f"{what}: looking for {key!r}, {lost}. {why}".strip()) from error
+    if isinstance(seen, bytes):
+        raise NotYet(f"{what}: {key!r} came back as bytes, expected str: decode it.")
+    if seen != right:
+        seen, right = _short(str(seen)), _short(right)
+        raise NotYet(f"{what}: {key!r} came back as {seen}, expected {right}. {why}".strip())
+
+
+@exercise(
+    "2.5",
+    title="Read the head of a GGUF file",
+    hints=[
+        '`struct.unpack("<IQQ", data[4:24])` gives all three numbers: I has four bytes, Q eight.',
+        "Keep a place in the bytes, `at`, and move it past everything you read. A small function "
+        "`text(at)` that returns a text and the place behind it serves for keys and values.",
+        "Write `skip(kind, at)`: a plain type moves on by `WIDTHS[kind]`, a string by its length, "
+        "an array reads type and number and calls `skip` for each value.",
+    ],
+    wrong=[
+        *[Wrong(one.name, (one.make, _string_value), re.escape(one.why)) for one in COUNT_MISTAKES],
+        Wrong("any file", (partial(_counts, looks=False), _string_value), "PNG.*ValueError"),
+        Wrong("two numbers", (partial(_counts, parts=slice(2)), _string_value), "three numbers"),
+        Wrong("arrays as numbers", (_counts, partial(_string_value, arrays=False)),
+              "an array holds the type"),
+        Wrong("texts in arrays", (_counts, partial(_string_value, texts=False)),
+              "each text has a length of its own"),
+        Wrong("lengths of four bytes", (_counts, partial(_string_value, length="I")),
+              "length of a text has eight bytes"),
+        Wrong("searched", (_counts, partial(_string_value, search=True)),
+              "key may stand within a value"),
+        Wrong("bytes", (_counts, partial(_string_value, bytes_=True)), "decode it"),
+        Wrong("None for a missing key", (_counts, partial(_string_value, missing=None)),
+              "no key.*KeyError"),
+        Wrong("every number four bytes", (_counts, partial(_string_value, skips=False)),
+              "a truth value has one byte"),
+    ],
+)  # fmt: skip
+def check_gguf(gguf_counts, gguf_text) -> str:
+    file = gguf_file("mini-qwen-xs")
+    right = _counts(file)
+    seen = gguf_counts(file)
+    expect_type(seen, (tuple, list), "what `gguf_counts` returned")
+    if len(seen) != 3:
+        raise NotYet(f"`gguf_counts` returned {len(seen)} numbers, expected three numbers.")
+    if tuple(seen) != right:
+        why = explain(gguf_counts, [(file,)], COUNT_MISTAKES)
+        raise NotYet(
+            f"of mini-qwen-xs you read {tuple(seen)}, expected {right}: version, tensors, metadata "
+            f"entries. {why}".strip()
+        )
+    _expect_refusal(gguf_counts)
+    with _written("port.motto") as one:
+        why = "The length of a text has eight bytes, `Q`, and counts them, not characters."
+        _expect_text(gguf_text, "a file of one entry", one, "port.motto", "Ask for port.name", why)
+    for key, (_, trap) in ENTRIES.items():
+        if key in ("port.motto", "port.name"):
+            continue
+        with _written(*dict.fromkeys([key, "port.end"])) as two:
+            why = f"{key!r} stands before it: {trap}." if trap else ""
+            what = "a file of two entries"
+            _expect_text(gguf_text, what, two, "port.end", "the quay", why)
+    with _written(*ENTRIES) as whole:
+        why = "A key may stand within a value: walk from entry to entry."
+        _expect_text(gguf_text, "a file of seven entries", whole, "port.name",
+                     "Port Lark, 百灵港", why)  # fmt: skip
+        _expect_text(gguf_text, "a file of seven entries", whole, "port.end", "the quay", why)
+        _expect_missing(gguf_text, whole)
+    metadata = gguf_header.read(file).metadata
+    texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
+    for key, value in texts.items():
+        _expect_text(gguf_text, "mini-qwen-xs", file, key, value)
+    return (
+        f"version {right[0]}, {right[1]} tensors, {right[2]} entries; all {len(texts)} texts of "
+        "mini-qwen-xs come out as the course's own reader gives them."
+    )
+
+
+def _expect_refusal(gguf_counts: Callable) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "quay.gguf"
+        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+        try:
+            seen = gguf_counts(picture)
+        except ValueError:
+            return
+        raise NotYet(
+            f"a PNG picture that is named quay.gguf gives {seen}, expected a ValueError: look at "
+            "the first four bytes."
+        )
+
+
+def _expect_missing(gguf_text: Callable, file: Path) -> None:
+    try:
+        seen = gguf_text(file, "port.harbourmaster")
+    except KeyError:
+        return
+    raise NotYet(f"there is no key 'port.harbourmaster', and you return {seen!r}; raise KeyError.")
