@@ -12,6 +12,7 @@ import socketserver
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -30,9 +31,17 @@ from transformers import (
 )
 
 from openmodels import catalog, egress, sizing, switch
-from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_shape, expect_type
+from openmodels.check import (
+    NotYet,
+    Wrong,
+    exercise,
+    expect_close,
+    expect_equal,
+    expect_shape,
+    expect_type,
+)
 from openmodels.exercises import quietly
-from openmodels.exercises.mistakes import Mistake, a_pair, explain
+from openmodels.exercises.mistakes import Mistake, a_number, a_pair, explain
 from openmodels.harbour import instances
 from openmodels.runtime import gguf_header, modelfile
 from openmodels.runtime.export import gguf_file
@@ -1195,6 +1204,280 @@ def check_modelfile(desk_modelfile) -> str:
     return (
         f"the desk sorted {right} of {SORTED} requests it had never seen, five seeds gave one "
         f"answer, and nobody got more than {MOST_TOKENS} tokens out of it."
+    )
+
+
+# --- 2.7 Seconds and tokens -----------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds that pass only when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Script(NamedTuple):
+    """A streamed answer: (seconds it takes, text) for each piece, then the last line's numbers.
+
+    Durations are in nanoseconds, as Ollama gives them.
+    """
+
+    pieces: tuple[tuple[float, str], ...]
+    eval_count: int
+    eval_duration: int
+    prompt_eval_count: int = 30
+    prompt_eval_duration: int = 150_000_000
+    load_duration: int = 900_000_000
+    last: float = 0.5  # seconds from the last text to the last line
+
+
+class Scripted:
+    """A client that answers by a script, while the clock goes on as written."""
+
+    def __init__(self, script: Script, clock: Clock):
+        self.script, self.clock = script, clock
+        self.calls: list[dict] = []
+
+    def chat(self, model: str = "", messages: Any = None, stream: bool = False, **more: Any) -> Any:
+        self.calls.append({"model": model, "messages": messages, "stream": stream, **more})
+        lines = self._lines()
+        if stream:
+            return lines
+        whole = list(lines)
+        text = "".join(line.message.content for line in whole)
+        return whole[-1].model_copy(
+            update={"message": ollama.Message(role="assistant", content=text)}
+        )
+
+    def _lines(self) -> Iterator[ollama.ChatResponse]:
+        script, clock, began = self.script, self.clock, self.clock.now
+        for seconds, text in script.pieces:
+            clock.now += seconds
+            message = ollama.Message(role="assistant", content=text)
+            yield ollama.ChatResponse(message=message, done=False)
+        clock.now += script.last
+        yield ollama.ChatResponse(
+            message=ollama.Message(role="assistant", content=""), done=True, done_reason="stop",
+            eval_count=script.eval_count, eval_duration=script.eval_duration,
+            prompt_eval_count=script.prompt_eval_count,
+            prompt_eval_duration=script.prompt_eval_duration, load_duration=script.load_duration,
+            total_duration=round((clock.now - began) * 1e9),
+        )  # fmt: skip
+
+
+# Seven and nine tokens in fewer pieces; the first piece of the second answer is empty.
+SCRIPTS = {
+    "a scripted answer": Script(
+        ((1.25, "The"), (0.25, " bakery is"), (0.5, " run by"), (0.25, " Mara.")), 7, 875_000_000
+    ),
+    "a scripted answer whose first piece is empty": Script(
+        ((0.75, ""), (0.5, "The"), (0.5, " Gull lies"), (0.25, " at berth"), (0.25, " 8.")),
+        9, 1_500_000_000, prompt_eval_count=50, last=0.25,
+    ),
+}  # fmt: skip
+ASKED = [{"role": "user", "content": "Who runs the bakery?"}]
+MEASURES = {  # what each number is, and its unit
+    "first": "seconds to the first text",
+    "seen": "tokens per second seen in the stream",
+    "told": "tokens per second by the engine's own count",
+    "read": "prompt tokens read per second",
+}
+
+
+def _measure(
+    client, model, messages, clock=time.perf_counter, *, late=False, empty=False, pieces=False,
+    whole=False, all_tokens=False, from_start=False, unit=1e9, total=False, prompt=False,
+    last_line=False, stream=True,
+) -> dict:  # fmt: skip
+    """What a stream took, with a choice of mistakes."""
+    began = clock()
+    lines = client.chat(model=model, messages=messages, stream=stream)
+    if not stream:
+        lines = [lines]
+    text, first, last, count = "", None, began, 0
+    for line in lines:
+        if late and count == 0:
+            began = clock()
+        count += 1
+        text += line.message.content
+        if first is None and (line.message.content or empty):
+            first = clock()
+        if line.message.content or last_line:
+            last = clock()
+    tokens = (count if pieces else line.eval_count) - (0 if all_tokens else 1)
+    duration = line.total_duration if total else line.eval_duration
+    written = line.eval_count + (line.prompt_eval_count if prompt else 0)
+    return {
+        "text": text,
+        "first": (last if whole else first) - began,
+        "seen": tokens / (last - (began if from_start else first)),
+        "told": written / duration * unit,
+        "read": line.prompt_eval_count / line.prompt_eval_duration * unit,
+    }
+
+
+MEASURE_MISTAKES = {  # the number each of them spoils, and the mistake
+    "first": [
+        Mistake(
+            "begun at the first piece", partial(_measure, late=True),
+            "The clock starts before the question is sent: the waiting is what is measured.",
+        ),
+        Mistake(
+            "an empty piece taken", partial(_measure, empty=True),
+            "A piece without text shows the reader nothing: wait for the first with text.",
+        ),
+        Mistake(
+            "until the end", partial(_measure, whole=True),
+            "That is when the answer was complete. The first text came earlier.",
+        ),
+    ],
+    "seen": [
+        Mistake(
+            "pieces counted", partial(_measure, pieces=True),
+            "A piece may hold several tokens: count by the last line's `eval_count`.",
+        ),
+        Mistake(
+            "the first one counted", partial(_measure, all_tokens=True),
+            "The time runs from the first text, so the first token is not among those that were "
+            "written in it: one less.",
+        ),
+        Mistake(
+            "from the question on", partial(_measure, from_start=True),
+            "The waiting for the first text is a number of its own; here time runs from the first "
+            "text to the last.",
+        ),
+        Mistake(
+            "until the last line", partial(_measure, last_line=True),
+            "The line with the numbers comes after the last text: time ends with the text.",
+        ),
+    ],
+    "told": [
+        Mistake(
+            "milliseconds", partial(_measure, unit=1e3),
+            "The durations are in nanoseconds: a second has 1e9.",
+        ),
+        Mistake(
+            "microseconds", partial(_measure, unit=1e6),
+            "The durations are in nanoseconds: a second has 1e9 of them, not 1e6.",
+        ),
+        Mistake(
+            "the whole time", partial(_measure, total=True),
+            "`total_duration` has loading and reading in it; writing took `eval_duration`.",
+        ),
+        Mistake(
+            "prompt and answer", partial(_measure, prompt=True),
+            "`prompt_eval_count` was read, not written.",
+        ),
+    ],
+}  # fmt: skip
+
+
+def _scripted(measure: Callable, script: Script) -> tuple[Any, Scripted]:
+    clock = Clock()
+    client = Scripted(script, clock)
+    return measure(client, "mini-qwen", list(ASKED), clock), client
+
+
+def _expect_measured(measure: Callable, what: str, script: Script) -> dict:
+    """What the answer measures of a script; NotYet unless it is what the script says."""
+    seen, client = _scripted(measure, script)
+    if not client.calls or not client.calls[-1]["stream"]:
+        raise NotYet("the client was not asked for a stream: `client.chat(..., stream=True)`.")
+    expect_type(seen, dict, "what `measure` returned", "It has text, first, seen, told and read.")
+    if missing := [key for key in ("text", *MEASURES) if key not in seen]:
+        raise NotYet(f"the dict has no {' and no '.join(map(repr, missing))}.")
+    right, _ = _scripted(_measure, script)
+    expect_equal(seen["text"], right["text"], "the text", "Join the pieces in their order.")
+    for key, name in MEASURES.items():
+        number = a_number(seen[key], f"{key!r}")
+        if not math.isclose(number, right[key], rel_tol=1e-3):
+            raise NotYet(
+                f"{what}: {key!r}, {name}, is {number:.4g}, expected {right[key]:.4g}. "
+                f"{_why_measured(measure, key)}".strip()
+            )
+    return seen
+
+
+def _why_measured(measure: Callable, key: str) -> str:
+    """The words for the mistake that gives the same number on every script."""
+
+    def told(one: Callable, script: Script) -> float:
+        return _scripted(one, script)[0][key]
+
+    for mistake in MEASURE_MISTAKES.get(key, ()):
+        if all(math.isclose(told(measure, script), told(mistake.make, script), rel_tol=1e-3)
+               for script in SCRIPTS.values()):  # fmt: skip
+            return mistake.why
+    script = SCRIPTS["a scripted answer"]
+    own = key in ("first", "seen") and told(measure, script) != told(measure, script)
+    return "The time is not from `clock()`: is it another clock you look at?" if own else ""
+
+
+class _Noting:
+    """A client that notes the last line of every stream it hands on."""
+
+    def __init__(self, client: ollama.Client):
+        self.client, self.last = client, None
+
+    def chat(self, *args: Any, **named: Any) -> Any:
+        lines = self.client.chat(*args, **named)
+        return self._noted(lines) if named.get("stream") else lines
+
+    def _noted(self, lines: Iterator) -> Iterator:
+        for self.last in lines:
+            yield self.last
+
+
+@exercise(
+    "2.7",
+    title="Measure a streamed answer",
+    hints=[
+        "Look at the clock three times: before the question, at the first piece with text, at the "
+        "latest piece with text. `clock()` gives seconds.",
+        "After the loop, the loop's variable still holds the last line, with `eval_count`, "
+        "`eval_duration`, `prompt_eval_count` and `prompt_eval_duration`.",
+        "The engine's rates are count / duration * 1e9. What you saw yourself is "
+        "(eval_count - 1) / (latest - first).",
+    ],
+    wrong=[
+        *[Wrong(one.name, one.make, re.escape(one.why))
+          for mistakes in MEASURE_MISTAKES.values() for one in mistakes],
+        Wrong("no stream", partial(_measure, stream=False, all_tokens=True, last_line=True,
+                                   from_start=True), "not asked for a stream"),
+        Wrong("own clock", lambda client, model, messages, clock: _measure(
+            client, model, messages), "not from `clock\\(\\)`"),
+        Wrong("no text", lambda *call: _measure(*call) | {"text": ""}, "the text"),
+        Wrong("numbers missing", lambda *call: {"text": _measure(*call)["text"]}, "has no 'first'"),
+        Wrong("text only", lambda *call: _measure(*call)["text"], "expected dict"),
+        Wrong("prompt tokens written", lambda *call: _measure(*call) | {"read": 7.0},
+              "prompt tokens read per second"),
+    ],
+)  # fmt: skip
+def check_measure(measure) -> str:
+    for what, script in SCRIPTS.items():
+        _expect_measured(measure, what, script)
+    with _serving() as client:
+        noting = _Noting(client)
+        options = {"temperature": 0}
+        modelfile.Modelfile("mini-qwen", options).create(client, DESK)
+        seen = measure(noting, DESK, list(ASKED))
+        whole = client.chat(DESK, ASKED)
+    if seen["text"] != whole.message.content:
+        raise NotYet(
+            f"streamed, the server's answer is {_short(seen['text'])}, in one piece it is "
+            f"{_short(whole.message.content)}."
+        )
+    last = noting.last
+    told = last.eval_count / last.eval_duration * 1e9
+    if not math.isclose(seen["told"], told, rel_tol=1e-3):
+        raise NotYet(f"the server told of {told:.4g} tokens a second, you say {seen['told']:.4g}.")
+    return (
+        f"two scripted answers to the last digit, and {last.eval_count} tokens from the server, in "
+        "the same words streamed and whole."
     )
 
 
