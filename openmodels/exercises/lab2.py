@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,9 +42,10 @@ from openmodels.check import (
     expect_type,
 )
 from openmodels.exercises import quietly
-from openmodels.exercises.mistakes import Mistake, a_number, a_pair, explain
+from openmodels.exercises.mistakes import Mistake, a_number, a_pair, explain, wrongs
 from openmodels.harbour import instances
 from openmodels.runtime import gguf_header, modelfile
+from openmodels.runtime.engine import Engine
 from openmodels.runtime.export import gguf_file
 from openmodels.runtime.server import Server
 
@@ -763,9 +765,9 @@ def _expect_codes(quantise: Callable, what: str, matrix: torch.Tensor) -> tuple:
             f"15. {why}".strip()
         )
     expect_close(scales, mine, f"the scale of {what}", why, atol=1e-5)
-    # At a tie either neighbour is as near: one code in a thousand may differ by one.
+    # At a tie either neighbour is as near: one code in a hundred may differ by one.
     away = (codes.long() - right).abs()
-    if away.max() > 1 or (away > 0).float().mean() > 1e-3:
+    if away.max() > 1 or (away > 0).float().mean() > 0.01:
         row, column = (int(i) for i in (away > 0).nonzero()[0])
         raise NotYet(
             f"in {what}, the weight {matrix[row, column]:.3f} of a block with scale "
@@ -1682,3 +1684,178 @@ def _expect_told(name: str, seen: Any, expected: str | None, named: bool) -> Non
             f"`{name}` calls {expected}, you say {seen}. The address is host and port, as an "
             "attempt's `address` gives it."
         )
+
+
+# --- 2.9 A server for a workshop ------------------------------------------------------------------
+
+PEOPLE = 30
+STEP = 256  # tokens: contexts are multiples of it
+
+
+class Room(NamedTuple):
+    """What a plan is asked for: whose weights, in what kind, on how many bytes."""
+
+    name: str
+    kind: str
+    budget: int
+    people: int
+    least: int
+
+    @property
+    def call(self) -> tuple:
+        """Config, weights, budget, people, least."""
+        config = catalog.config(self.name)
+        weights = sizing.weight_bytes(sizing.parameters(config), self.kind)
+        return config, weights, self.budget, self.people, self.least
+
+
+ROOMS = {
+    "room for all, and more than the model can use": Room(
+        "qwen2.5-0.5b", "q4_k_m", 24 * sizing.GB, PEOPLE, 2048
+    ),
+    "room for all": Room("qwen2.5-7b", "q4_k_m", 24 * sizing.GB, PEOPLE, 2048),
+    "fewer slots than people": Room("qwen2.5-72b", "q4_k_m", 80 * sizing.GB, PEOPLE, 8192),
+    "one card, three people": Room("mistral-large-2-2407", "q4_k_m", 80 * sizing.GB, 3, 1024),
+}
+
+
+def _plan(
+    config, weights, budget, people, least, *, loaded=True, divided=True, capped=True,
+    rounded=True, crowded=False, all_slots=True, spread=True, refuses=True, limited=True, up=False,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Slots, context and bytes of a plan, with a choice of mistakes."""
+    per_token = sizing.kv_bytes_per_token(config)
+    tokens = (budget - (weights if loaded else 0)) // per_token
+    slots = people if crowded else max(tokens // least, 0)
+    slots = min(slots, people) if limited else slots
+    if slots == 0:
+        if refuses:
+            raise ValueError("not one conversation fits")
+        return 0, 0, weights
+    context = tokens // slots if divided else tokens
+    context = context if spread else least
+    context = min(context, config.max_position_embeddings) if capped else context
+    context = (context + (STEP - 1 if up else 0)) // STEP * STEP if rounded else context
+    return slots, context, weights + (slots if all_slots else 1) * context * per_token
+
+
+PLAN_MISTAKES = [
+    Mistake(
+        "weights forgotten", partial(_plan, loaded=False),
+        "The weights lie in the same memory: the caches get what they leave.",
+    ),
+    Mistake(
+        "one context for all", partial(_plan, divided=False),
+        "Each slot has a context of its own: divide the tokens that fit by the slots.",
+    ),
+    Mistake(
+        "more than it was trained for", partial(_plan, capped=False),
+        "No context may be longer than the model's own: `config.max_position_embeddings`.",
+    ),
+    Mistake(
+        "not rounded", partial(_plan, rounded=False),
+        "A context is a multiple of 256, rounded down.",
+    ),
+    Mistake(
+        "rounded up", partial(_plan, up=True),
+        "Rounded up, the caches outgrow the budget: round down.",
+    ),
+    Mistake(
+        "a slot for everybody", partial(_plan, crowded=True),
+        "With a slot for everybody nobody has `least` tokens: fewer slots then, and some wait.",
+    ),
+    Mistake(
+        "slots nobody uses", partial(_plan, limited=False),
+        "More slots than people: those stand empty, and take context from the others.",
+    ),
+    Mistake(
+        "the least for everybody", partial(_plan, spread=False),
+        "Memory is left over: spread it, `least` is only what a slot needs at least.",
+    ),
+    Mistake(
+        "the bytes of one slot", partial(_plan, all_slots=False),
+        "The bytes in all count the cache of every slot.",
+    ),
+]  # fmt: skip
+
+
+@exercise(
+    "2.9",
+    title="Size a server for a workshop",
+    hints=[
+        "First a number of tokens: what the weights leave of the budget, by what a token costs, "
+        "`kv_cache_bytes(config, 1)`.",
+        "Slots: how often `least` goes into these tokens, but no more than people. 0 is an error.",
+        "Context: the tokens by the slots, no more than `config.max_position_embeddings`, then "
+        "`// 256 * 256`. Bytes: weights, and slots times context times a token.",
+    ],
+    wrong=[
+        *wrongs(PLAN_MISTAKES),
+        Wrong("no slot", partial(_plan, refuses=False), "no conversation fits.*ValueError"),
+        Wrong("division by none", lambda *call: _plan(*call, refuses=False) if call[2] > call[1]
+              else 1 // 0, "no conversation fits.*ZeroDivisionError"),
+        Wrong("two numbers", lambda *call: _plan(*call)[:2], "2 numbers, expected three"),
+        Wrong("in GB", lambda *call: (*_plan(*call)[:2], _plan(*call)[2] / 1e9), "'bytes'"),
+        Wrong("None", lambda *_: None, "Is a `return` missing"),
+    ],
+)  # fmt: skip
+def check_plan(plan) -> str:
+    calls = {what: room.call for what, room in ROOMS.items()}
+    for what, call in calls.items():
+        seen, right = plan(*call), _plan(*call)
+        expect_type(seen, (tuple, list), "what `plan` returned")
+        if len(seen) != 3:
+            raise NotYet(f"`plan` returned {len(seen)} numbers, expected three.")
+        for key, mine, wanted in zip(("slots", "context", "bytes"), seen, right, strict=True):
+            mine = a_number(mine, f"{key!r}")
+            if mine != wanted:
+                why = explain(plan, list(calls.values()), PLAN_MISTAKES, rtol=1e-9)
+                room = ROOMS[what]
+                raise NotYet(
+                    f"{room.name} on {sizing.gigabytes(room.budget)} for {room.people}, at least "
+                    f"{room.least:,} tokens each ({what}): {key!r} is {mine:,}, expected "
+                    f"{wanted:,}. {why}".strip()
+                )
+    _expect_too_small(plan)
+    return _under_load(plan)
+
+
+def _expect_too_small(plan: Callable) -> None:
+    config, weights, _, people, least = ROOMS["fewer slots than people"].call
+    for budget in (weights // 2, weights + 1000):
+        told = f"on {sizing.gigabytes(budget)} qwen2.5-72b leaves no room, no conversation fits"
+        try:
+            seen = plan(config, weights, budget, people, least)
+        except ValueError:
+            continue
+        except ArithmeticError as error:
+            raise NotYet(
+                f"{told}, and your code stopped with {type(error).__name__}: {error}. Raise "
+                "ValueError before you divide."
+            ) from error
+        raise NotYet(f"{told}, and you say {tuple(seen)}; expected a ValueError.")
+
+
+def _under_load(plan: Callable) -> str:
+    """Start llama.cpp by the plan and let everybody ask at once, one of them at length."""
+    config, file = _miniature().model.config, gguf_file("mini-qwen")
+    weights, least = file.stat().st_size, 512
+    slots, context, _ = map(int, plan(config, weights, weights + 12_000_000, PEOPLE, least))
+    questions = [list(one.messages[:-1]) for one in instances("fact", PEOPLE)]
+    with Engine(file, context=context, slots=slots, threads=1) as engine:
+        long = engine.tokenize("The bakery is run by Mara. " * 100)[: least - 24]
+
+        def answer(messages: list[dict]) -> str:
+            told = engine.chat(messages, temperature=0, max_tokens=24)
+            return told["choices"][0]["message"]["content"]
+
+        with ThreadPoolExecutor(PEOPLE) as people:
+            longest = people.submit(engine.complete, long, n_predict=16, temperature=0)
+            answers = list(people.map(answer, questions))
+            read = longest.result()["tokens_evaluated"]
+    if not all(answers) or read != len(long):
+        raise NotYet(f"by your plan, {slots} slots of {context} tokens, some got no answer.")
+    return (
+        f"and it holds: mini-qwen with {slots} slots of {context} tokens answered {len(answers)} "
+        f"people who asked at once, and read a letter of {read} tokens beside them."
+    )
