@@ -1,6 +1,7 @@
-"""Lab 2, local deployment: a sampler, the bytes of a KV cache, a batch that answers as one by one.
+"""Lab 2, local deployment: what an engine has inside, a file's head, and a server of one's own.
 
-The checks run the miniature on the CPU in float32 and hold for any weights it may have.
+The checks run the miniature on the CPU: 2.1 to 2.4 in float32 through transformers, the others in
+llama.cpp, by way of the course's server. Whatever listens, listens on a loopback address.
 """
 
 import contextlib
@@ -969,7 +970,8 @@ def _expect_text(gguf_text: Callable, what: str, file: Path, key: str, right: st
         seen = gguf_text(file, key)
     except (struct.error, UnicodeError, IndexError, KeyError, ValueError, MemoryError,
             OverflowError) as error:  # fmt: skip
-        lost = f"your code stopped with {type(error).__name__}: {error}"
+        name = "struct.error" if isinstance(error, struct.error) else type(error).__name__
+        lost = f"your code stopped with {name}: {error}"
         raise NotYet(f"{what}: looking for {key!r}, {lost}. {why}".strip()) from error
     if isinstance(seen, bytes):
         raise NotYet(f"{what}: {key!r} came back as bytes, expected str: decode it.")
