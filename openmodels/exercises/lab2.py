@@ -1132,7 +1132,7 @@ def _expect_limit(client: ollama.Client) -> None:
     answer = client.chat(DESK, asked)
     if answer.eval_count > MOST_TOKENS:
         raise NotYet(
-            f"a trader who brings a system text of his own made it write {answer.eval_count} "
+            f"a trader who brings a system text of their own made it write {answer.eval_count} "
             f"tokens, {_short(answer.message.content)}; at most {MOST_TOKENS} are allowed. Which "
             "parameter limits an answer, whatever the prompt says?"
         )
@@ -1180,7 +1180,7 @@ def _expect_sorted(client: ollama.Client) -> int:
               "answers instead of sorting"),
         Wrong("dice", partial(_modelfile, temperature=""), "another seed.*likeliest"),
         Wrong("hot", partial(_modelfile, temperature="PARAMETER temperature 1.5"), "another seed"),
-        Wrong("no limit", partial(_modelfile, limit=""), "system text of his own.*at most 8"),
+        Wrong("no limit", partial(_modelfile, limit=""), "system text of their own.*at most 8"),
         Wrong("limit too high", partial(_modelfile, limit="PARAMETER num_predict 12"),
               "12 tokens.*at most 8"),
         Wrong("no FROM", partial(_modelfile, base=""), "no FROM line"),
