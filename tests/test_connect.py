@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from openmodels.runtime import connect, export
+from openmodels.runtime import connect, export, server
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,11 @@ def ollama_like():
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    answering = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=answering.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{answering.server_port}"
+    answering.shutdown()
+    answering.server_close()
 
 
 def test_a_real_ollama_is_used_where_it_answers(ollama_like, monkeypatch, capsys):
@@ -103,3 +103,10 @@ def test_a_stand_in_that_dies_leaves_its_last_words(monkeypatch):
 }.items())  # fmt: skip
 def test_what_ollama_host_may_hold(host, address):
     assert connect._address(host) == address
+
+
+def test_a_stand_in_that_nobody_asks_ends_by_itself(tmp_path):
+    with server.Server(port=0, root=tmp_path, idle=0.2) as started:
+        started._thread.join(30)
+        assert not started._thread.is_alive()
+        assert connect.ask(started.address) is None
