@@ -156,7 +156,7 @@ def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], Non
     handle, draft = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
     os.close(handle)
     try:
-        writer = gguf.GGUFWriter(draft, architecture)
+        writer = gguf.GGUFWriter(draft, architecture, use_temp_file=True)  # not in memory
         fill(writer)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
