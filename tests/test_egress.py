@@ -119,7 +119,7 @@ def test_datagrams(outside):
     with socket.socket(family, socket.SOCK_DGRAM) as plain:
         with egress.watch() as seen:
             plain.sendto(b"dropped a line", (outside.host, outside.port))
-        assert plain.recv(100) == b"heard"
+            assert plain.recv(100) == b"heard"  # the outside's own datagram is not ours
         with egress.watch(block=True) as blocked, pytest.raises(egress.Refused):
             plain.sendto(b"again", 0, (outside.host, outside.port))
         if hasattr(plain, "sendmsg"):
@@ -415,6 +415,14 @@ def test_it_misses_unix_sockets_with_a_path(room, tmp_path):
 def test_elsewhere_than_on_linux_it_says_so_and_runs_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(egress.CannotSeal, match="Linux.*Nothing was run"):
+        egress.sealed(["touch", str(tmp_path / "ran")])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the room is Linux's")
+def test_a_room_that_was_never_ready_is_no_room(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(egress.CannotSeal, match="ended early.*Nothing was run"):
         egress.sealed(["touch", str(tmp_path / "ran")])
     assert list(tmp_path.iterdir()) == []
 
