@@ -221,6 +221,29 @@ def decode_bytes(config, context: int, kind: str = "bfloat16", bytes_per_value: 
     return weight_bytes(sum(_multiplied(config)), kind) + kv_bytes(config, context, bytes_per_value)
 
 
+def step_bytes(
+    config, texts: int, context: int, kind: str = "bfloat16", bytes_per_value: int = 2
+) -> int:
+    """Bytes read from memory for one more token of each of `texts` texts, computed together.
+
+    The weights are read once for all, each text's KV cache once. Of a mixture's experts those are
+    read that some text asks for: a share 1 - (1 - k/n)^texts, with k of n experts per token and
+    every expert as likely as the next. With one text, equal to `decode_bytes`.
+    """
+    if texts < 1:
+        raise ValueError(f"texts is {texts}; at least 1")
+    text = config.get_text_config()
+    weights = float(text.vocab_size * text.hidden_size)  # the head
+    for part, name, parameter in _weights(config):
+        if part == "layers" and parameter.ndim == (3 if _is_expert(name) else 2):
+            share = 1.0
+            if _is_expert(name):
+                share -= (1 - text.num_experts_per_tok / parameter.shape[0]) ** texts
+            weights += parameter.numel() * share
+    cache = texts * kv_bytes(config, context, bytes_per_value)
+    return weight_bytes(round(weights), kind) + cache
+
+
 def decode_bound(bytes_read_per_token: float, bandwidth: float) -> float:
     """Most tokens per second one text can be decoded at: bandwidth ÷ bytes read per token.
 

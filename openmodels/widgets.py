@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import html
+import math
+import re
 from collections.abc import Callable
+from functools import cache
 
 import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
-from openmodels import plots
+from openmodels import catalog, explorers, plots, sizing
 from openmodels.catalog import VERDICTS, Claim
 
 DRAWS = 8
@@ -30,17 +33,19 @@ def slider(name: str, low: float, high: float, value: float, step: float = 0.1):
     )
 
 
-def live(draw: Callable[..., tuple[Figure, str]], *sliders) -> ipywidgets.VBox:
+def live(draw: Callable[..., tuple[Figure, str]], *sliders) -> Live:
     """Sliders above the figure `draw` returns; it is drawn anew whenever one of them moves.
 
-    draw: gets each slider's value under its name, returns the figure and what it shows in words;
+    draw: gets each slider's value under its name, with _ for - and spaces, returns the figure and
+    what it shows in words;
     the words stand below the figure and are its alternative text.
     Example: `live(lambda days: (plot(days), f"{days:.0f} days"), slider("days", 1, 7, 3, 1))`.
     """
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
     def update(_change=None) -> None:
-        figure, text = draw(**{one.description.replace("-", "_"): one.value for one in sliders})
+        names = [re.sub("[- ]", "_", one.description) for one in sliders]
+        figure, text = draw(**{name: one.value for name, one in zip(names, sliders, strict=True)})
         data, alt = base64.b64encode(plots.png(figure)).decode(), html.escape(text)
         picture.value = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
         words.value = f'<div role="status">{alt}</div>'
@@ -48,7 +53,22 @@ def live(draw: Callable[..., tuple[Figure, str]], *sliders) -> ipywidgets.VBox:
     for one in sliders:
         one.observe(update, names="value")
     update()
-    return ipywidgets.VBox([*sliders, picture, words])
+    return Live(sliders, picture, words)
+
+
+class Live(ipywidgets.VBox):
+    """What `live` makes. Where no kernel runs, its text is the words of the first setting."""
+
+    def __init__(self, controls, picture: ipywidgets.HTML, words: ipywidgets.HTML) -> None:
+        self.words = words
+        super().__init__([*controls, picture, words])
+
+    @property
+    def text(self) -> str:
+        return html.unescape(re.sub("<.*?>", "", self.words.value))
+
+    def _repr_mimebundle_(self, **options):
+        return super()._repr_mimebundle_(**options) | {"text/plain": self.text}
 
 
 @torch.no_grad()
@@ -119,6 +139,96 @@ def sampling(
         slider("temperature", 0.1, 2.0, temperature),
         slider("top-p", 0.05, 1.0, top_p, 0.05),
     )
+
+
+# --- A card of one's own, or an API ---------------------------------------------------------------
+
+MILLIONS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)  # tokens a month, drawn
+CONTEXT = 2_000  # tokens of each text while it is written
+FOUR_BITS = "q4_k_m"
+
+
+def offers() -> list[catalog.Price]:
+    """The prices in dollars of models whose shape the course carries: what can be compared."""
+    known = {path.stem for path in (catalog.DATA / "configs").glob("*.json")}
+    return [row for row in catalog.prices() if row.currency == "USD" and row.model in known]
+
+
+def cards() -> list[catalog.Hardware]:
+    """The hardware with a list price in dollars and a power."""
+    return [row for row in catalog.hardware() if row.currency == "USD" and row.power_W]
+
+
+@cache
+def _step(model: str, texts: int) -> tuple[int, int]:
+    """Bytes read for one more token of each text, and bytes of memory needed."""
+    config = catalog.config(model)
+    kept = texts * sizing.kv_bytes(config, CONTEXT)
+    weights = sizing.weight_bytes(sizing.parameters(config), FOUR_BITS)
+    read = sizing.step_bytes(config, texts, CONTEXT, FOUR_BITS)
+    return read, sizing.needed_bytes(weights, kept)
+
+
+def own_or_api(
+    model: str = "qwen2.5-7b", provider: str = "Alibaba", card: str = "RTX 5060 Ti 16GB"
+) -> Live:
+    """Explore what a million tokens cost on a card of your own and behind an API, by use.
+
+    The card writes at the ceiling of its memory's bandwidth (`sizing.step_bytes`), in 4 bits, and
+    reads prompts in no time: both are in its favour. Left out as in `sizing.cost_per_million`.
+    """
+
+    def draw(
+        API: catalog.Price, card: catalog.Hardware, answers_at_once: float,
+        prompt_tokens_per_answer_token: float, years: float, dollars_per_kWh: float,
+    ) -> tuple[Figure, str]:  # fmt: skip
+        texts = round(answers_at_once)
+        ratio = prompt_tokens_per_answer_token
+        api = sizing.api_cost_per_million(API.input_per_M, API.output_per_M, ratio)
+        read, needed = _step(API.model, texts)
+        speed = texts * sizing.decode_bound(read, card.bandwidth_GBps * sizing.GB)
+        how = {
+            "price": card.list_price, "years": years, "power_W": card.power_W,
+            "price_per_kWh": dollars_per_kWh, "tokens_per_second": (ratio + 1) * speed,
+        }  # fmt: skip
+        most = how["tokens_per_second"] * 3600 * sizing.HOURS_PER_YEAR / 12 / 1e6
+        fit = sizing.Fit(needed, round(card.memory_GB * sizing.GB))
+        drawn = [use for use in MILLIONS if use <= most] if fit else []
+        own = [sizing.cost_per_million(**how, utilisation=use / most) for use in drawn]
+        series = {f"{API.provider}'s API": (MILLIONS, [api] * len(MILLIONS))}
+        if drawn:
+            series[card.id] = (drawn, own)
+        figure = plots.lines(
+            series, x="tokens a month (millions)", y="dollars per million tokens", log="xy"
+        )
+        words = f"{API.model}: {api:.2f} dollars per million tokens behind {API.provider}'s API. "
+        if not fit:
+            return figure, words + f"On the {card.id} it {fit} in 4 bits."
+        enough = sizing.break_even(api, **how) / 1e6
+        if math.isinf(enough):
+            full = sizing.cost_per_million(**how)
+            words += f"The {card.id} never gets there: {full:.2f} when it works day and night."
+        else:
+            words += f"The {card.id} is cheaper from {_rounded(enough)} million tokens a month, "
+            words += f"{enough / most:.1%} of the {_rounded(most)} million it could do."
+        return figure, words
+
+    prices = {f"{row.model}, {row.provider}, {row.date}": row for row in offers()}
+    asked = catalog.get_price(model, provider)
+    hardware = {f"{row.id}, {row.list_price:,.0f} dollars": row for row in cards()}
+    return live(
+        draw,
+        explorers.choice("API", prices, asked),
+        explorers.choice("card", hardware, catalog.get_hardware(card)),
+        slider("answers at once", 1, 32, 1, 1),
+        slider("prompt tokens per answer token", 0, 20, 3, 1),
+        slider("years", 1, 8, 4, 1),
+        slider("dollars per kWh", 0.05, 0.6, 0.3, 0.05),
+    )
+
+
+def _rounded(millions: float) -> str:
+    return f"{millions:,.0f}" if millions >= 10 else f"{millions:.2g}"
 
 
 # --- The ledger of claims -------------------------------------------------------------------------

@@ -546,3 +546,33 @@ def test_a_class_this_transformers_lacks():
     config = Qwen2Config(**TINY, architectures=["Qwen9ForCausalLM"])
     with pytest.raises(ValueError, match="has no class for .*Qwen9.*newer transformers"):
         sizing.parameters(config)
+
+
+# --- Several texts at once ------------------------------------------------------------------------
+
+
+def test_one_text_reads_what_a_step_reads():
+    for name in ("qwen2.5-7b", "llama-4-scout", "mixtral-8x7b"):
+        config = catalog.config(name)
+        alone = sizing.decode_bytes(config, 1000, "q4_0")
+        assert sizing.step_bytes(config, 1, 1000, "q4_0") == pytest.approx(alone, rel=1e-9)
+
+
+def test_texts_share_the_weights_and_not_the_cache():
+    dense = catalog.config("qwen2.5-7b")
+    more = sizing.step_bytes(dense, 9, 1000) - sizing.step_bytes(dense, 1, 1000)
+    assert more == 8 * sizing.kv_bytes(dense, 1000)
+    with pytest.raises(ValueError, match="at least 1"):
+        sizing.step_bytes(dense, 0, 1000)
+
+
+def test_the_experts_that_are_read_are_those_that_draws_meet():
+    mixture = catalog.config("mixtral-8x7b")
+    one, all_of_them = (sizing.step_bytes(mixture, texts, 0) for texts in (1, 10_000))
+    draw = np.random.default_rng(1)
+    met = [len({e for _ in range(5) for e in draw.permutation(8)[:2]}) for _ in range(4000)]
+    share = (np.mean(met) - 2) / (8 - 2)
+    read = (sizing.step_bytes(mixture, 5, 0) - one) / (all_of_them - one)
+    assert read == pytest.approx(share, abs=0.01)
+    whole = sizing.weight_bytes(sizing.parameters(mixture))
+    assert all_of_them == pytest.approx(whole, rel=0.005)

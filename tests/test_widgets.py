@@ -1,6 +1,7 @@
 """The explorers: what a slider means, and that moving one draws another figure."""
 
 import base64
+import html
 import re
 
 import ipywidgets
@@ -10,7 +11,7 @@ from transformers import LogitsProcessorList, Qwen2Config, Qwen2ForCausalLM
 from transformers import TemperatureLogitsWarper as Temperature
 from transformers import TopPLogitsWarper as TopP
 
-from openmodels import plots, widgets
+from openmodels import catalog, plots, sizing, widgets
 from openmodels.minis import tokenizer as miniature_tokenizer
 
 CHANCES = torch.tensor([0.08, 0.42, 0.05, 0.27, 0.18])
@@ -120,6 +121,57 @@ def test_an_explorer_of_ones_own():
     assert "&lt;6&gt;" in explorer.children[-1].value
     sliders[0].value = 4
     assert "&lt;8&gt;" in explorer.children[-1].value
+
+
+def test_without_a_kernel_the_words_stay_as_text():
+    explorer = widgets.live(
+        lambda days_out: (plots.bars({"a": days_out}, x="x"), f"<{days_out:.0f}> & more"),
+        widgets.slider("days out", 1, 7, 3, 1),
+    )
+    assert explorer._repr_mimebundle_()["text/plain"] == "<3> & more"
+
+
+# --- A card of one's own, or an API ---------------------------------------------------------------
+
+
+def test_own_or_api_says_what_the_formulas_say():
+    explorer = widgets.own_or_api("qwen2.5-7b", "Alibaba", "RTX 5060 Ti 16GB")
+    config, card = catalog.config("qwen2.5-7b"), catalog.get_hardware("RTX 5060 Ti 16GB")
+    read = sizing.step_bytes(config, 1, widgets.CONTEXT, "q4_k_m")
+    speed = sizing.decode_bound(read, card.bandwidth_GBps * sizing.GB)
+    how = dict(price=card.list_price, years=4, power_W=card.power_W, price_per_kWh=0.3)
+    api = sizing.api_cost_per_million(0.175, 0.7, 3)
+    enough = sizing.break_even(api, **how, tokens_per_second=4 * speed) / 1e6
+    assert explorer.text.startswith(f"qwen2.5-7b: {api:.2f} dollars")
+    assert f"from {enough:.0f} million tokens a month" in explorer.text
+    *_, picture, _ = explorer.children
+    assert html.unescape(re.search('alt="(.*?)"', picture.value)[1]) == explorer.text
+
+
+def test_every_control_of_own_or_api_changes_the_answer():
+    explorer = widgets.own_or_api("llama-4-scout", "Groq", "H100 80GB SXM")
+    *controls, _, _ = explorer.children
+    seen = [explorer.text]
+    assert "never gets there" in seen[0]
+    price, card, together, ratio, years, power = controls
+    for control, value in ((together, 4), (ratio, 6), (years, 2), (power, 0.1)):
+        control.value = value
+        seen.append(explorer.text)
+    together.value = 32
+    assert "does not fit" in explorer.text
+    card.value = catalog.get_hardware("H200 141GB SXM")
+    assert "cheaper from" in explorer.text
+    price.value = catalog.get_price("qwen2.5-72b")
+    assert "qwen2.5-72b" in explorer.text
+    assert len(set(seen)) == len(seen)
+    assert all(one.description and one.tabbable is not False for one in controls)
+
+
+def test_offers_and_cards_are_in_dollars_and_can_be_computed():
+    assert {row.currency for row in widgets.offers() + widgets.cards()} == {"USD"}
+    for row in widgets.offers():
+        assert catalog.config(row.model) is not None
+    assert len(widgets.cards()) >= 3 and all(row.list_price > 0 for row in widgets.cards())
 
 
 def test_an_error_while_drawing_is_not_hidden():
