@@ -32,10 +32,17 @@ def outside():
 
 @pytest.fixture(scope="module")
 def room():
-    """Skips where this system has no sealed room."""
+    """Skips where this system has no sealed room, asked by another program than ours."""
+    try:
+        done = subprocess.run(["unshare", "--user", "--net", "true"], capture_output=True)
+        allowed = done.returncode == 0
+    except FileNotFoundError:
+        allowed = False
     try:
         egress.sealed(["true"])
     except egress.CannotSeal as reason:
+        if allowed:
+            raise
         pytest.skip(str(reason))
 
 
@@ -192,6 +199,7 @@ def test_listening_for_everybody_is_the_outside_and_for_this_machine_is_not():
         ("127.0.0.1", True),
         ("::ffff:127.0.0.1", True),
         ("127.0.0.2", False),
+        ("", True),
         ("127.1", False),
         ("::1", False),
         ("0.0.0.0", False),
