@@ -599,7 +599,7 @@ class Server:
                  idle: float | None = None):  # fmt: skip
         self.store = Store(root, max_blob)
         self.pool = Pool(self.store, threads=threads)
-        # with the protocol named asyncio sends at once; else each answer waited 40 ms
+        # told that it is TCP, asyncio sends small answers at once instead of 40 ms later
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
