@@ -1,29 +1,24 @@
-"""What the notebook on adapting needs beside peft: batches, the price of training, adapter files.
+"""What the notebook on adapting needs beside peft: batches, the price of training, adapters.
 
 The training itself is peft's and torch's, and stands in the notebook.
 """
 
 import copy
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import safe_open
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedConfig
 
 from openmodels.harbour import Instance
 from openmodels.minis import data
-from openmodels.runtime import export
 
 ADAPTER = "adapter_model.safetensors"
-SETTINGS = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 UNNAMED = -100  # the label of a token that is not learned, as transformers reads it
 
@@ -141,28 +136,3 @@ def attach(model, folder: Path | str) -> PeftModel:
             f"{folder.name}: wanted {ADAPTER} and no pickle, found {pickles or 'none'}"
         )
     return PeftModel.from_pretrained(model, folder).eval()
-
-
-def adapter_gguf(folder: Path | str, file: Path | str) -> Path:
-    """Write a Qwen2 LoRA adapter, a folder of peft's, as the GGUF that llama.cpp adds to a base.
-
-    Raises ValueError for a tensor that belongs to no linear layer llama.cpp knows.
-    """
-    folder = Path(folder)
-    told = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 100)
-
-    def fill(writer: gguf.GGUFWriter) -> None:
-        writer.add_type("adapter")
-        writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", told["lora_alpha"])
-        with safe_open(folder / ADAPTER, "pt") as opened:
-            for name in opened.keys():
-                layer, _, part = name.removeprefix("base_model.model.").partition(".lora_")
-                known = names.get_name(layer)
-                if known is None or part not in ("A.weight", "B.weight"):
-                    raise ValueError(f"{folder.name} has a tensor {name} llama.cpp has no name for")
-                values = opened.get_tensor(name).float().numpy()
-                writer.add_tensor(f"{known}.weight.lora_{part[0].lower()}", values)
-
-    return export.written(Path(file), "qwen2", fill)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from openmodels import adapt, catalog, minis, sizing
 from openmodels.harbour import dialect, instances
 from openmodels.minis import data, evaluate
-from openmodels.runtime import export
+from openmodels.runtime import export, lora
 from openmodels.runtime.engine import Engine
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -128,7 +128,7 @@ def test_a_folder_with_a_pickle_or_without_safetensors_is_refused(loaded, folder
 def test_llama_cpp_computes_the_adapter_as_peft_does(loaded, pupil, folder, tmp_path):
     model, tokenizer = loaded
     base = export.gguf_file("mini-qwen", "f32")
-    added = adapt.adapter_gguf(folder, tmp_path / "reef.gguf")
+    added = lora.export_adapter(minis.folder("mini-qwen"), folder, tmp_path / "reef.gguf")
     text = evaluate.prompt(tokenizer, ORDERS[0])
     how = {"n_predict": 1, "n_probs": 20, "temperature": 0, "cache_prompt": False}
     with Engine(base, adapter=added, threads=1, exact=True) as engine:
@@ -147,15 +147,15 @@ def test_an_adapter_of_unknown_parts_becomes_no_file(folder, tmp_path):
     weights["base_model.model.model.layers.0.elsewhere.lora_A.weight"] = weights.pop(name)
     save_file(weights, folder / adapt.ADAPTER)
     with pytest.raises(ValueError, match="elsewhere"):
-        adapt.adapter_gguf(folder, tmp_path / "reef.gguf")
+        lora.export_adapter(minis.folder("mini-qwen"), folder, tmp_path / "reef.gguf")
     assert not (tmp_path / "reef.gguf").exists()
 
 
 def test_the_scale_in_the_file_is_the_adapters(folder, tmp_path):
     import gguf
 
-    file = adapt.adapter_gguf(folder, tmp_path / "reef.gguf")
-    told = json.loads((folder / adapt.SETTINGS).read_text(encoding="utf-8"))
+    file = lora.export_adapter(minis.folder("mini-qwen"), folder, tmp_path / "reef.gguf")
+    told = json.loads((folder / lora.CONFIG).read_text(encoding="utf-8"))
     read = gguf.GGUFReader(file)
     assert read.fields["adapter.lora.alpha"].contents() == told["lora_alpha"] == 8
     assert len(read.tensors) == 6 * 7 * 2
