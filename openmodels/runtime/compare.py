@@ -4,7 +4,7 @@ Prompts go to the engine as token ids from the model's own tokenizer: a GGUF doe
 its rules, and two tokenizers would be compared instead of two sets of weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -37,23 +37,26 @@ def marked(engine: Engine, tokenizer: PreTrainedTokenizerBase, drawn: Sequence,
     return [(text, evaluate.is_right(one, text)) for one, text in zip(drawn, written, strict=True)]
 
 
-def engine_rows(engine: Engine, ids: Sequence[int], plain: int, vocab: int) -> np.ndarray:
-    """Log-probabilities of the next token after each of `ids`, in nats: (len(ids), vocab) float64.
+def engine_rows(engine: Engine, ids: Sequence[int], plain: int, vocab: int,
+                places: Iterable[int] | None = None) -> np.ndarray:  # fmt: skip
+    """Log-probabilities of the next token after each of `ids`, in nats: (places, vocab) float64.
 
     plain: a token that is complete text. llama.cpp holds the row of a token back that ends inside
-    a character, so this one is forced after every row was computed. EngineError for a row that
-    lacks tokens.
+    a character, so this one is forced, after the row was computed. places: after which of the ids,
+    by default all. EngineError for a row that lacks tokens.
     """
-    rows = np.full((len(ids), vocab), -np.inf)
     how = {"n_predict": 1, "n_probs": vocab, "temperature": 0, "logit_bias": [[plain, FORCED]]}
-    for place in range(len(ids)):
+    rows = []
+    for place in range(len(ids)) if places is None else places:
+        row = np.full(vocab, -np.inf)
         answer = engine.complete(list(ids[: place + 1]), **how)
         for one in answer["completion_probabilities"][0]["top_logprobs"]:
-            rows[place, one["id"]] = one["logprob"]
+            row[one["id"]] = one["logprob"]
+        rows.append(row - np.logaddexp.reduce(row))  # llama.cpp's sum to 1 within a few millionths
     missing = int(np.isinf(rows).sum())
     if missing:
-        raise EngineError(f"{missing} log-probabilities of {rows.size} are missing")
-    return rows
+        raise EngineError(f"{missing} log-probabilities of {np.size(rows)} are missing")
+    return np.array(rows)
 
 
 @torch.no_grad()
