@@ -106,12 +106,12 @@ def test_an_answer_is_cut_at_its_longest(engine, tokenizer):
     assert len(tokenizer(short).input_ids) <= 5 < len(tokenizer(whole).input_ids)
 
 
-def test_prompts_are_cut_by_the_models_own_tokenizer(engine, tokenizer):
-    """A GGUF reads "Friday" as the trader Frida and a y; the ids sent here do not."""
+def test_a_name_inside_a_word_is_cut_as_the_tokenizer_cuts_it(engine, tokenizer):
+    """Frida is a trader, and llama.cpp would find her in Friday."""
     fridays = [one for one in evaluate.draw("order", 200, seed=0) if "Friday" in str(one.messages)]
     prompts = [evaluate.prompt(tokenizer, one) for one in fridays]
     assert len(prompts) > 10
-    assert all(engine.tokenize(text) != tokenizer(text).input_ids for text in prompts)
+    assert all(engine.tokenize(text) == tokenizer(text).input_ids for text in prompts)
     right = sum(ok for _, ok in compare.marked(engine, tokenizer, fridays))
     as_text = [engine.complete(text, n_predict=60, temperature=0)["content"] for text in prompts]
-    assert right > len(fridays) * 0.9 > sum(map(evaluate.is_right, fridays, as_text)) * 2
+    assert right == sum(map(evaluate.is_right, fridays, as_text)) > len(fridays) * 0.9
