@@ -9,7 +9,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -18,71 +18,11 @@ import torch
 from transformers import Llama4TextConfig
 
 from openmodels import anatomy, catalog, licences, minis, sizing
-from openmodels.check import NotYet, Wrong, exercise, expect_close, expect_type
+from openmodels.check import NotYet, Wrong, exercise, expect_close
 from openmodels.exercises import quietly
+from openmodels.exercises.mistakes import Mistake, a_number, a_pair, agree, explain, plain, wrongs
 from openmodels.harbour import instances
 from openmodels.minis import grpo
-
-
-class Mistake(NamedTuple):
-    """A wrong answer and what it lacks, in words for the learner."""
-
-    name: str
-    make: Any
-    why: str
-
-
-def _wrong(mistakes: Sequence[Mistake]) -> list[Wrong]:
-    """Each mistake must be met with its own words."""
-    return [Wrong(one.name, one.make, re.escape(one.why)) for one in mistakes]
-
-
-def _same(seen: Any, expected: Any, rtol: float = 1e-3) -> bool:
-    """Whether two nested results agree, whatever they are made of; False where they can't be."""
-    try:
-        one, other = (np.asarray(_plain(value), dtype=float) for value in (seen, expected))
-    except (TypeError, ValueError):
-        return False
-    return one.shape == other.shape and np.allclose(one, other, rtol=rtol, atol=1e-6)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.detach() if hasattr(value, "detach") else value
-        return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _why(answer: Callable, probes: Sequence[tuple], mistakes: Sequence[Mistake], **how) -> str:
-    """The words for the mistake that gives what the answer gives on every probe, "" for none."""
-    try:
-        seen = [answer(*copy.deepcopy(probe)) for probe in probes]
-    except Exception:  # a wrong answer may raise anything; then there is nothing to add
-        return ""
-    for mistake in mistakes:
-        if all(
-            _same(one, mistake.make(*probe), **how) for one, probe in zip(seen, probes, strict=True)
-        ):
-            return mistake.why
-    return ""
-
-
-def _number(value: Any, what: str) -> int | float:
-    """A result that must be one number, also out of an array or a tensor."""
-    if getattr(value, "size", None) == 1 or (hasattr(value, "numel") and value.numel() == 1):
-        value = value.item()
-    expect_type(value, (int, float), what)
-    return value
-
-
-def _pair(value: Any, what: str, names: str) -> tuple[Any, Any]:
-    """A result that must hold two things; an array or a tensor of two rows will do."""
-    if not getattr(value, "shape", ()):
-        expect_type(value, (tuple, list), what, f"It returns two things: {names}.")
-    if len(value) != 2:
-        raise NotYet(f"{what} holds {len(value)} things, expected two: {names}.")
-    return value[0], value[1]
-
 
 # --- 1.1 The parameters of a mixture --------------------------------------------------------------
 
@@ -214,7 +154,7 @@ def _asks_sizing(config) -> tuple[int, int]:
         "layer, or `num_experts_per_tok`. Compute the rest once.",
     ],
     wrong=[
-        *_wrong(COUNT_MISTAKES),
+        *wrongs(COUNT_MISTAKES),
         Wrong("asks `sizing`", _asks_sizing, "`sizing` counts for you"),
         Wrong("one number", lambda config: _count(config)[0], "expected tuple or list"),
         Wrong("in billions", lambda config: tuple(n / 1e9 for n in _count(config)), "no billions"),
@@ -227,13 +167,13 @@ def check_count(count) -> str:
     if "sizing" in getattr(getattr(inspect.unwrap(count), "__code__", None), "co_names", ()):
         raise NotYet("`sizing` counts for you, and is what you are compared with: count yourself.")
     for what, config in _mixtures().items():
-        total, active = _pair(count(config), f"what you count for {what}", "total and active")
+        total, active = a_pair(count(config), f"what you count for {what}", "total and active")
         expected = sizing.parameters(config), sizing.active_parameters(config)
         for name, seen, right in zip(("total", "active"), (total, active), expected, strict=True):
-            seen = _number(seen, f"the {name} number for {what}")
+            seen = a_number(seen, f"the {name} number for {what}")
             if seen == right:
                 continue
-            why = _why(count, [(TINY,), (MIXTURE,)], COUNT_MISTAKES, rtol=1e-9)
+            why = explain(count, [(TINY,), (MIXTURE,)], COUNT_MISTAKES, rtol=1e-9)
             if (total, active) == expected[::-1]:
                 why = "The total comes first."
             elif math.isclose(seen * 1e9, right, rel_tol=1e-3):
@@ -370,15 +310,15 @@ def _cache_calls() -> dict[str, tuple]:
         "Of a token, latent attention keeps `kv_lora_rank + qk_rope_head_dim` numbers. The others "
         'keep a key and a value per KV head. `getattr(config, "kv_lora_rank", None)` tells which.',
     ],
-    wrong=_wrong(KV_MISTAKES),
+    wrong=wrongs(KV_MISTAKES),
 )
 def check_kv_cache_bytes(kv_cache_bytes) -> str:
     calls = _cache_calls()
     for what, (config, spans, tokens, width) in calls.items():
-        seen = _number(kv_cache_bytes(config, spans, tokens, width), f"the cache of {what}")
+        seen = a_number(kv_cache_bytes(config, spans, tokens, width), f"the cache of {what}")
         expected = sizing.kv_bytes(config, tokens, width)
         if seen != expected:
-            why = _why(kv_cache_bytes, list(calls.values()), KV_MISTAKES, rtol=1e-9)
+            why = explain(kv_cache_bytes, list(calls.values()), KV_MISTAKES, rtol=1e-9)
             raise NotYet(f"{what}: you say {seen:,} bytes, expected {expected:,}. {why}".strip())
     long = {kind: kv_cache_bytes(*calls[what][:3]) for kind, what in zip(
         CACHES, [what for what in calls if f"{LENGTHS[-1]:,} tokens" in what], strict=True
@@ -460,7 +400,7 @@ def _route(
 
 def _sorted(answer: Any) -> list[list[tuple[int, float]]]:
     """(expert, weight) pairs per token, by expert: the order in a row says nothing."""
-    experts, weights = (_plain(part) for part in answer)
+    experts, weights = (plain(part) for part in answer)
     return [
         sorted(zip(row, shares, strict=True)) for row, shares in zip(experts, weights, strict=True)
     ]
@@ -515,7 +455,7 @@ def _router_probe() -> tuple:
 
 def _expect_route(route: Callable, what: str, arguments: tuple, right: tuple) -> None:
     """Raise NotYet unless every token goes to the right experts with the right weights."""
-    experts, weights = _pair(
+    experts, weights = a_pair(
         route(*copy.deepcopy(arguments)), "what `route` returned", "experts and weights"
     )
     shape = tuple(right[0].shape)
@@ -538,10 +478,10 @@ def _expect_route(route: Callable, what: str, arguments: tuple, right: tuple) ->
     for token, (mine, theirs) in enumerate(zip(seen, wanted, strict=True)):
         for place, name in enumerate(("experts", "weights")):
             one, other = ([round(pair[place], 3) for pair in row] for row in (mine, theirs))
-            if _same(one, other, rtol=5e-3):
+            if agree(one, other, rtol=5e-3):
                 continue
             probe = _router_probe()
-            why = _why(
+            why = explain(
                 lambda *call: _sorted(route(*call)), [probe],
                 [m._replace(make=_in_order(m.make)) for m in ROUTE_MISTAKES],
             )  # fmt: skip
@@ -566,7 +506,7 @@ def _in_order(make: Callable) -> Callable:
         "Divide by the row's sum, multiply by `scale`.",
     ],
     wrong=[
-        *_wrong(ROUTE_MISTAKES),
+        *wrongs(ROUTE_MISTAKES),
         Wrong("the other order", lambda *call: _route(*call)[::-1], "first thing returned are"),
         Wrong("experts only", lambda *call: _route(*call)[0], "holds 64 things, expected two"),
         Wrong(
@@ -687,7 +627,7 @@ def _library_masks(tokens: int, span: int) -> dict[str, torch.Tensor]:
         "are the same number.",
     ],
     wrong=[
-        *_wrong(MASK_MISTAKES),
+        *wrongs(MASK_MISTAKES),
         Wrong("0.0 and 1.0", (lambda *c: _window(*c).float(), _chunk), "True and False"),
         Wrong("0 and -inf", (_additive, _chunk), "those are numbers to add to scores"),
         Wrong("one row", (lambda t, w: _window(t, w)[-1], _chunk), "has shape .*a row and a"),
@@ -700,11 +640,11 @@ def check_masks(window_mask, chunk_mask) -> str:
             given = answer(tokens, span)
             _expect_mask(given, f"`{name}({tokens}, {span})`", tokens)
             right = _library_masks(tokens, span)[name]
-            if _same(given, right):
+            if agree(given, right):
                 continue
             mistakes = [m._replace(make=m.make[place]) for m in MASK_MISTAKES]
-            why = _why(answer, MASKED, mistakes)
-            mine = np.asarray(_plain(given), dtype=float) != 0
+            why = explain(answer, MASKED, mistakes)
+            mine = np.asarray(plain(given), dtype=float) != 0
             q, k = (int(i) for i in np.argwhere(mine != right.numpy())[0])
             sees = "may look" if right[q, k] else "may not look"
             raise NotYet(
@@ -718,7 +658,7 @@ def _expect_mask(given: Any, what: str, tokens: int) -> None:
     if given is None:
         raise NotYet(f"{what} is None. Is a `return` missing?")
     try:
-        square = np.asarray(_plain(given), dtype=float)
+        square = np.asarray(plain(given), dtype=float)
     except (TypeError, ValueError):
         raise NotYet(f"{what} is {type(given).__name__}, expected a boolean tensor.") from None
     if square.shape != (tokens, tokens):
@@ -824,19 +764,19 @@ def _laws() -> dict[str, tuple]:
         "The slope is minus the exponent, the start the logarithm of the scale. `numpy.asarray` "
         "turns lists into arrays that can be subtracted from.",
     ],
-    wrong=_wrong(FIT_MISTAKES),
+    wrong=wrongs(FIT_MISTAKES),
 )
 def check_fit_power_law(fit_power_law) -> str:
     tokens, losses = curve("mini-qwen")
     real = {"mini-qwen's log": (tokens[:-LAST], losses[:-LAST])}
     for what, call in (_laws() | real).items():
-        scale, exponent = _pair(
+        scale, exponent = a_pair(
             fit_power_law(*copy.deepcopy(call)), "what you returned", "scale and exponent"
         )
         right = _fit(*call)
         for name, seen, wanted in zip(("scale", "exponent"), (scale, exponent), right, strict=True):
-            if not _same(seen, wanted, rtol=1e-2):
-                why = _why(fit_power_law, list(_laws().values()), FIT_MISTAKES)
+            if not agree(seen, wanted, rtol=1e-2):
+                why = explain(fit_power_law, list(_laws().values()), FIT_MISTAKES)
                 shown = f"{seen:.4g}" if isinstance(seen, (int, float)) else repr(seen)
                 raise NotYet(f"{what}: {name} {shown}, expected {wanted:.4g}. {why}".strip())
     ahead = scale * tokens[-1] ** -exponent
@@ -988,10 +928,10 @@ PAIRED = {  # what it is, and who is better by any paired test
 def check_better(interval, better) -> str:
     cards = _cards()
     for correct, n, *card in cards + [(*call, *_interval(*call)) for call in INTERVALS]:
-        low, high = _pair(interval(correct, n), "what `interval` returned", "low and high")
-        low, high = _number(low, "the lower bound"), _number(high, "the upper bound")
+        low, high = a_pair(interval(correct, n), "what `interval` returned", "low and high")
+        low, high = a_number(low, "the lower bound"), a_number(high, "the upper bound")
         if not np.allclose([low, high], card, rtol=0, atol=2e-3):
-            why = _why(interval, INTERVALS, INTERVAL_MISTAKES)
+            why = explain(interval, INTERVALS, INTERVAL_MISTAKES)
             raise NotYet(
                 f"{correct} right of {n}: you say {low:.3f} to {high:.3f}, expected "
                 f"{card[0]:.3f} to {card[1]:.3f}. {why}".strip()
@@ -1086,7 +1026,7 @@ ADVANTAGE_MISTAKES = [
         "`spread.clamp(min=1e-6)`, keeps it out.",
     ],
     wrong=[
-        *_wrong(ADVANTAGE_MISTAKES),
+        *wrongs(ADVANTAGE_MISTAKES),
         Wrong("0 / 0", partial(_advantage, guard=False), "nan.*all answers score alike"),
         Wrong(
             "ones where all are equal",
@@ -1101,13 +1041,13 @@ def check_advantages(advantages) -> str:
     for what, (rewards,) in zip(REWARDS, probes, strict=True):
         seen = advantages(rewards.clone())
         right = grpo.advantages(rewards)
-        if _same(seen, right, rtol=5e-3):
+        if agree(seen, right, rtol=5e-3):
             continue
-        why = _why(advantages, probes, ADVANTAGE_MISTAKES, rtol=5e-3)
+        why = explain(advantages, probes, ADVANTAGE_MISTAKES, rtol=5e-3)
         expect_close(seen, right, f"{what}: the advantage", why, atol=5e-3)
     equal = torch.tensor(SETTLED_QUESTIONS)
     seen = torch.as_tensor(advantages(equal.clone()))
-    if seen[:2].isnan().any() or not _same(seen, grpo.advantages(equal), rtol=5e-3):
+    if seen[:2].isnan().any() or not agree(seen, grpo.advantages(equal), rtol=5e-3):
         raise NotYet(
             f"rewards {SETTLED_QUESTIONS[0]} give {seen[0].tolist()}, expected zeros: where all "
             "answers score alike there is nothing to learn, and no spread to divide by."
@@ -1211,7 +1151,7 @@ SUIT_MISTAKES = [
         'before you compare; then `sizing.fits(row.parameters, "q4_k_m", available=available)`.',
     ],
     wrong=[
-        *_wrong(SUIT_MISTAKES),
+        *wrongs(SUIT_MISTAKES),
         Wrong("context is None", _none_compared, "no known `context_length`"),
         Wrong("parameters is None", _none_sized, "no known `parameters`"),
         Wrong("nothing suits", lambda *_: False, "you leave out"),
