@@ -1,8 +1,5 @@
 """Which server a notebook gets: a real one, the stand-in, one for all; and clear words."""
 
-import json
-import os
-import signal
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -18,9 +15,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.delenv("OLLAMA_HOST", raising=False)
     monkeypatch.setattr(connect, "DEFAULT", "http://127.0.0.1:9")
     yield
-    note = export.cache() / "stand-in.json"
-    if note.exists():
-        os.kill(json.loads(note.read_text("utf-8"))["pid"], signal.SIGTERM)
+    connect.stop()
 
 
 @pytest.fixture
@@ -63,6 +58,13 @@ def test_without_one_the_stand_in_answers_and_is_shared(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0] == lines[1]
     assert lines[0].startswith("the course's stand-in for Ollama at http://127.0.0.1:")
+
+
+def test_the_stand_in_can_be_stopped():
+    assert connect.stop() is False
+    started = connect.shared()
+    assert connect.stop() is True
+    assert connect.ask(started.address) is None and connect.stop() is False
 
 
 def test_notebooks_that_start_at_once_share_one(capsys):

@@ -1,4 +1,4 @@
-"""The exercises of the labs: one module per lab, named `lab` and its number; `mistakes` is theirs."""
+"""The exercises of the labs: a module for each lab, `lab` and its number; `mistakes` is theirs."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import httpx
 import ollama
+import psutil
 from filelock import FileLock
 
 from openmodels.runtime.export import cache
@@ -110,3 +111,20 @@ def _address(host: str) -> str:
     rest = rest.rstrip("/").replace("0.0.0.0", "127.0.0.1")
     port = "" if re.search(r":\d+$", rest) else f":{443 if scheme == 'https' else 11434}"
     return f"{scheme or 'http'}://{rest}{port}"
+
+
+def stop() -> bool:
+    """End the stand-in of this machine, if it is the one that was noted; whether it was there."""
+    note = cache() / "stand-in.json"
+    if _noted(note) is None:
+        return False
+    try:
+        running = psutil.Process(int(json.loads(note.read_text("utf-8"))["pid"]))
+        if "openmodels.runtime.server" not in running.cmdline():
+            return False
+        running.terminate()
+        running.wait(10)
+    except (psutil.Error, ValueError, KeyError, TypeError):
+        return False
+    note.unlink(missing_ok=True)
+    return True
