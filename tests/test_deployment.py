@@ -79,6 +79,7 @@ SMALL = ("applications", 0, "args", "llm_configs", 0)
         (COMPOSE, ("services", "vllm", "ports"), ["0.0.0.0:8000:8000"], "0.0.0.0"),
         (COMPOSE, ("services", "vllm", "ports"), ["127.0.0.1:1:1", "2:2"], "every network"),
         (COMPOSE, (*COMMAND, 0), "--model=Qwen/Qwen9-7B", "no model Qwen/Qwen9-7B"),
+        (COMPOSE, (*COMMAND, 0), "--model=Qwen/Qwen2.5-Coder-7B-Instruct", "no shape of"),
         (COMPOSE, (*COMMAND, 2), "--max-model-len=65536", "reads 32,768"),
         (COMPOSE, (*COMMAND, 3), "--max-num-seqs=96", "does not fit"),
         (COMPOSE, (*COMMAND, 3), "--max-num-seqs=0", "out of range"),

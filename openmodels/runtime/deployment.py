@@ -62,7 +62,11 @@ class Plan:
         row = self.model
         if row is None or row.parameters is None:
             raise BadFile(f"the catalogue has no size for {self.repo}")
-        cache = self.slots * sizing.kv_bytes(catalog.config(row.id), self.context)
+        try:
+            config = catalog.config(row.id)
+        except LookupError as error:
+            raise BadFile(f"the course carries no shape of {row.id} to count with") from error
+        cache = self.slots * sizing.kv_bytes(config, self.context)
         return sizing.needed_bytes(sizing.weight_bytes(row.parameters), cache)
 
     @property
@@ -174,7 +178,10 @@ def problems(plan: Plan) -> list[str]:
         found.append(f"texts of {plan.context:,} tokens; {row.id} reads {row.context_length:,}")
     if row.n_heads and row.n_heads % plan.gpus:
         found.append(f"{row.n_heads} heads cannot be shared by {plan.gpus} GPUs")
-    fit = sizing.Fit(plan.needed, plan.available)
+    try:
+        fit = sizing.Fit(plan.needed, plan.available)
+    except BadFile as error:
+        return [*found, str(error)]
     if not fit:
         found.append(f"{row.id} on {plan.gpus} × {plan.gpu} {fit}")
     return found
