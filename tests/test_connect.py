@@ -108,7 +108,7 @@ def test_what_ollama_host_may_hold(host, address):
 
 
 def test_a_stand_in_that_nobody_asks_ends_by_itself(tmp_path):
-    with server.Server(port=0, root=tmp_path, idle=1.0) as started:
+    with server.Server(port=0, root=tmp_path, idle=0.2) as started:
         started._thread.join(30)
         assert not started._thread.is_alive()
         assert connect.ask(started.address) is None

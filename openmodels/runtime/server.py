@@ -55,12 +55,11 @@ class Own:
         self.app, self.asked, self.busy = app, time.monotonic(), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = scope["type"] == "http"  # the other one lasts as long as the server
-        self.busy += request
+        self.busy += 1
         try:
             await self._answer(scope, receive, send)
         finally:
-            self.busy -= request
+            self.busy -= 1
             self.asked = time.monotonic()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
