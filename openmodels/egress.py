@@ -51,6 +51,7 @@ STANDARD_LIBRARY = os.path.normcase(os.path.dirname(os.__file__))
 _watches: tuple[Watch, ...] = ()
 _changing = threading.Lock()
 _installed = False
+_elsewhere: set[int] = set()  # threads that play another machine
 
 
 class Refused(PermissionError):
@@ -184,6 +185,8 @@ def _hook(event: str, arguments: tuple) -> None:
 
 def _note(kind: str, host: str, port: int | str | None) -> None:
     """Write an attempt into every watch; raise Refused if one of them blocks it."""
+    if threading.get_ident() in _elsewhere:
+        return
     where, through = _caller()
     refusals = []
     for one in _watches:
@@ -268,6 +271,7 @@ NEW_USER, NEW_NETWORK = 0x10000000, 0x40000000  # unshare(2)
 GET_FLAGS, SET_FLAGS, IS_UP = 0x8913, 0x8914, 0x1  # netdevice(7)
 SECUREBITS, NO_NEW_PRIVILEGES = 28, 38  # prctl(2)
 ROOT_IS_NOBODY = 0x1 | 0x2  # capabilities(7): SECBIT_NOROOT, and locked
+READY = b"ready\n"  # the room is closed, and the command comes next
 LONGEST_OUTPUT = 10_000  # characters kept of what a command printed
 LARGEST_FILE = 100_000_000  # bytes
 
@@ -325,21 +329,25 @@ def sealed(
             os.close(writing)
         try:
             with os.fdopen(reading, "rb") as pipe:
-                trouble = pipe.read()  # empty once the command has taken over
+                told = pipe.read()  # READY alone once the command has taken over
             state = "ok" if process.wait(seconds) == 0 else "error"
         except subprocess.TimeoutExpired:
-            trouble, state = b"", "time limit"
+            state = "time limit"
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # all of them had ended
             process.wait()
-        if trouble:
-            _complain(**json.loads(trouble))
         size = printed.seek(0, os.SEEK_END)
         printed.seek(max(0, size - LONGEST_OUTPUT))
-        return Sealed(state, printed.read().decode("utf-8", "replace"))
+        output = printed.read().decode("utf-8", "replace")
+    if told != READY:
+        trouble = told.removeprefix(READY) or json.dumps(
+            {"step": "start", "number": 0, "words": f"it ended early: {output[-500:]}"}
+        )
+        _complain(**json.loads(trouble))
+    return Sealed(state, output)
 
 
 def _complain(step: str, number: int, words: str) -> None:
@@ -369,6 +377,7 @@ def _enter(writing: int, wishes: dict, command: list[str]) -> None:
         step = "limits"
         _limit(wishes)
         step = "command"
+        os.write(writing, READY)
         os.execvp(command[0], command)
     except OSError as error:
         words = command[0] if step == "command" else str(error)
@@ -517,6 +526,8 @@ class Outside:
         self._udp.close()
 
     def _serve(self) -> None:
+        me = threading.get_ident()
+        _elsewhere.add(me)
         while not self._over.is_set():
             for ready in select.select([self._tcp, self._udp], [], [], 0.05)[0]:
                 try:
@@ -528,6 +539,7 @@ class Outside:
                         self._answer(ready.accept()[0])
                 except (OSError, ValueError):
                     continue  # one bad caller is not the end of the world
+        _elsewhere.discard(me)
 
     def _answer(self, caller: socket.socket) -> None:
         """Hear one HTTP request and answer it with 204."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import ipywidgets
 
-from openmodels import catalog, doctor, licences
+from openmodels import catalog, doctor, licences, sizing
 
 ANY = "any"
 SHOWN = 12  # rows of the table of models
@@ -115,14 +117,22 @@ def _short(address: str) -> str:
 
 def runs(model: catalog.Model, here: doctor.Machine) -> tuple[str, str]:
     """(verdict, reason): would this model run on this machine? As the doctor says it."""
+    verdict, reason = runs_at_all(model)
+    if verdict:
+        return verdict, reason
+    found = doctor.runs(model.id, here)
+    return found.verdict, found.reason
+
+
+def runs_at_all(model: catalog.Model) -> tuple[str, str]:
+    """(verdict, reason) where no machine settles it; two empty texts where one does."""
     if model.status == "announced":
         return "no", "announced, no weights"
     if model.licence == "closed":
         return "no", "weights not published"
     if model.parameters is None:
         return "not known", "size not published"
-    found = doctor.runs(model.id, here)
-    return found.verdict, found.reason
+    return "", ""
 
 
 def shelf(
@@ -233,3 +243,152 @@ def scores(model: str = "llama-4-maverick", reporter: str = ANY) -> Explorer:
         choice("model", names, model),
         choice("reported by", [ANY, *catalog.REPORTER_TYPES], reporter),
     )
+
+
+# --- Will it fit ----------------------------------------------------------------------------------
+
+
+WEIGHTS = {
+    "32 bits (float32)": "float32",
+    "16 bits (bfloat16)": "bfloat16",
+    "8 bits (q8_0)": "q8_0",
+    "6 bits (q6_k)": "q6_k",
+    "5 bits (q5_k_m)": "q5_k_m",
+    "4 bits (q4_k_m)": "q4_k_m",
+    "4 bits, plain (q4_0)": "q4_0",
+}
+CONTEXTS = tuple(2**k for k in range(10, 21))  # tokens
+CROWDS = (1, 2, 4, 8, 16, 32, 64, 128)  # users at a time
+HERE = "this machine"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a model puts into memory, in bytes, and how each figure was come by."""
+
+    weights: int
+    weights_from: str
+    read: int | None  # weights read for one token; None: its active parameters are not known
+    cache: int | None  # of one user's full context; None: the catalogue does not know its layers
+    cache_from: str
+    tokens: int  # of that context: as asked, or all that the model takes
+
+
+def load_of(model: catalog.Model, kind: str, tokens: int) -> Load:
+    """What a model's weights of this kind and one context of `tokens` take, and a token reads.
+
+    From the config where the course has one, else from the catalogue's row. LookupError with the
+    reason for a model whose size is not published or whose weights are not.
+    """
+    verdict, reason = runs_at_all(model)
+    if verdict:
+        raise LookupError(reason)
+    tokens = min(tokens, model.context_length or tokens)
+    try:
+        config = catalog.config(model.id)
+    except LookupError:
+        weights = sizing.weight_bytes(model.parameters, kind)
+        bits = f"{model.parameters / 1e9:,.1f} B × {sizing.BITS_PER_WEIGHT[kind]:.3g} bits"
+        active = model.params_active_B
+        read = sizing.weight_bytes(round(active * 1e9), kind) if active else None
+        return Load(weights, bits, read, *_row_cache(model, tokens), tokens)
+    counted = f"{kind}, tensor by tensor"
+    kept = sizing.kv_bytes(config, tokens)
+    read = sizing.decode_bytes(config, 0, kind)
+    return Load(_file(model.id, kind), counted, read, kept, "layer by layer", tokens)
+
+
+@cache
+def _file(id: str, kind: str) -> int:
+    return sum(sizing.gguf_bytes(catalog.config(id), kind).values())
+
+
+def _row_cache(model: catalog.Model, tokens: int) -> tuple[int | None, str]:
+    """(bytes, how counted) of the cache in 16 bits, every layer taken to keep every token."""
+    kind = model.attention_kind
+    if not kind.startswith(("GQA", "MHA", "MLA")) or "indexer" in kind or "cross" in kind:
+        return None, f"not known: {kind or 'attention not published'}"
+    if not model.n_layers:
+        return None, "not known: layers not published"
+    if model.kv_lora_rank:
+        values = model.kv_lora_rank + model.qk_rope_head_dim
+    elif model.n_kv_heads and model.head_dim:
+        values = 2 * model.n_kv_heads * model.head_dim
+    else:
+        return None, "not known: heads not published"
+    how = "at most: some layers look back less far" if "window" in kind else "every layer in full"
+    return 2 * model.n_layers * values * tokens, how
+
+
+def machines(here: doctor.Machine) -> dict[str, tuple[int, float | None]]:
+    """Name to (free memory in bytes, bandwidth in bytes a second): this one, then known cards."""
+    cards = {
+        row.id: (round(row.memory_GB * sizing.GB), row.bandwidth_GBps * sizing.GB)
+        for row in catalog.hardware()
+        if row.memory_GB and row.bandwidth_GBps
+    }
+    return {HERE: (here.gpu_free + here.memory_free, None)} | cards
+
+
+def fit(
+    here: doctor.Machine | None = None,
+    bandwidth: float | None = None,
+    model: str = "qwen2.5-7b",
+    weights: str = "q4_k_m",
+    context: int = 8192,
+    users: int = 1,
+) -> Explorer:
+    """Will it fit, and how fast can it be? A machine, a model, its weights, a context, users.
+
+    here: this machine if left out. bandwidth: its memory's, in bytes a second; without it this
+    machine has no ceiling. The other arguments are the first choices.
+    """
+    known = machines(here or doctor.machine())
+    known[HERE] = known[HERE][0], bandwidth
+
+    def look_up(machine: str, model: str, weights: str, context: int, users: int):
+        available, speed = known[machine]
+        try:
+            load = load_of(catalog.get(model), weights, context)
+        except LookupError as reason:
+            return f"{model}: {reason.args[0]}.", []
+        found = sizing.Fit(sizing.needed_bytes(load.weights, users * (load.cache or 0)), available)
+        words = f"{model} on {machine}, {users} × {load.tokens:,} tokens: {found}."
+        if load.cache is None:
+            words += " Its cache is not counted: it needs more."
+        if load.tokens < context:
+            words += f" Its context ends at {load.tokens:,} tokens."
+        return words, _bill(load, users, found, speed)
+
+    return Explorer(
+        look_up,
+        choice("machine", list(known)),
+        choice("model", [row.id for row in catalog.models()], model),
+        choice("weights", WEIGHTS, weights),
+        choice("context", {f"{n:,} tokens": n for n in CONTEXTS}, context),
+        choice("users", {str(n): n for n in CROWDS}, users),
+    )
+
+
+def _bill(load: Load, users: int, found: sizing.Fit, speed: float | None) -> list[Row]:
+    """The table below the verdict: what takes the memory, what would still fit, how fast."""
+    gb = sizing.gigabytes
+    alone = sizing.needed_bytes(load.weights)
+    rows = [
+        ("what", "takes", "how counted"),
+        ("weights", gb(load.weights), load.weights_from),
+        ("working space", gb(alone - load.weights), "a tenth of the weights, and 0.5 GB"),
+    ]
+    if load.cache is None:
+        return [*rows, ("KV cache", "–", load.cache_from)]
+    each = f"{users} × {gb(load.cache)}, in 16 bits, {load.cache_from}"
+    room = max(0, (found.available - alone) // load.cache)
+    rows += [
+        ("KV cache", gb(users * load.cache), each),
+        ("users that fit", f"{room:,}", "each with a full context"),
+    ]
+    if speed and load.read and found:
+        each = sizing.decode_bound(load.read + users * load.cache, speed)
+        limit = f"{gb(round(speed))} a second ÷ bytes read for a token of each"
+        rows.append(("tokens a second", f"at most {each:,.1f} each", limit))
+    return rows

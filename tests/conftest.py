@@ -4,6 +4,8 @@ import json
 
 import notebooks
 
+from openmodels.runtime import connect
+
 REPORT = notebooks.ROOT / "build" / "test-report.json"
 COLUMNS = {
     "seconds": "seconds",
@@ -44,3 +46,8 @@ def pytest_terminal_summary(terminalreporter):
         ]
         terminalreporter.line("  ".join([first, *others]))
     terminalreporter.line(f"offline: {notebooks.proof()}")
+
+
+def pytest_sessionfinish():
+    """Notebooks share a stand-in for Ollama that outlives them; not the tests."""
+    connect.stop()

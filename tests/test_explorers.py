@@ -195,3 +195,96 @@ def test_intervals_show_every_row_in_per_cent():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
     assert [text.get_text() for text in axes.texts] == ["50.0", "90.0"]
     assert axes.get_xlabel() == "share (%)"
+
+
+# --- Will it fit ----------------------------------------------------------------------------------
+
+
+def test_the_load_of_a_model_with_a_config_is_counted():
+    load = explorers.load_of(catalog.get("qwen2.5-0.5b"), "float32", 1000)
+    assert load.weights == 4 * 494_032_768 and load.cache == 1000 * 12_288
+    matrices = load.weights - load.read  # only biases and norms are not multiplied with
+    assert 0 < matrices < 0.001 * load.weights
+    longest = explorers.load_of(catalog.get("qwen2.5-0.5b"), "q4_0", 10**6)
+    assert longest.tokens == 32_768 and longest.cache == 32_768 * 12_288
+
+
+def test_the_load_of_a_model_without_one_comes_from_its_row():
+    row = catalog.get("qwen2.5-coder-0.5b")
+    load, sibling = (
+        explorers.load_of(one, "bfloat16", 4096) for one in (row, catalog.get("qwen2.5-0.5b"))
+    )
+    assert load.cache == sibling.cache and load.weights == 2 * row.parameters
+    latent = explorers.load_of(catalog.get("deepseek-v3.1"), "q4_0", 4096)
+    config = explorers.load_of(catalog.get("deepseek-v3"), "q4_0", 4096)
+    assert latent.cache == config.cache and latent.read < latent.weights / 10
+
+
+@pytest.mark.parametrize(
+    "id, why",
+    [
+        ("deepseek-v3.2", "indexer"),
+        ("qwen3.5-35b-a3b", "DeltaNet"),
+        ("llama-3.2-11b-vision", "cross-attention"),
+        ("glm-4.5", "attention not published"),
+        ("deepseek-v2", "layers not published"),
+        ("gpt-oss-20b", "heads not published"),
+    ],
+)
+def test_a_cache_that_cannot_be_counted_says_why(id, why):
+    load = explorers.load_of(catalog.get(id), "q4_0", 4096)
+    assert load.cache is None and why in load.cache_from
+    explorer = explorers.fit(machine(4000), model=id, weights="q4_0")
+    assert "fits: needs" in explorer.text and "not counted: it needs more" in explorer.text
+    assert why in explorer.text and "users that fit" not in explorer.text
+
+
+@pytest.mark.parametrize("id", ["llama-4-behemoth", "muse-spark", "gemma-4-e2b"])
+def test_a_model_that_no_machine_runs_says_why(id):
+    reason = explorers.runs(catalog.get(id), machine(8))[1]
+    with pytest.raises(LookupError, match=reason):
+        explorers.load_of(catalog.get(id), "q4_0", 4096)
+    assert explorers.fit(machine(8), model=id).text == f"{id}: {reason}."
+
+
+def test_users_that_fit_do_fit_and_one_more_does_not():
+    id, kind, tokens = "qwen2.5-7b", "q4_k_m", 8192
+    explorer = explorers.fit(machine(12), 30 * GB, id, kind, tokens)
+    room = int(re.search(r"users that fit +([\d,]+)", explorer.text)[1].replace(",", ""))
+    load = explorers.load_of(catalog.get(id), kind, tokens)
+    needed = [sizing.needed_bytes(load.weights, users * load.cache) for users in (room, room + 1)]
+    assert needed[0] <= 12 * GB < needed[1]
+    users = explorer.controls[-1]
+    for crowd in explorers.CROWDS:
+        users.value = crowd
+        verdict = "fits" if crowd <= room else "does not fit"
+        assert f"{crowd} × 8,192 tokens: {verdict}: needs" in explorer.text
+        assert ("tokens a second" in explorer.text) == (crowd <= room)
+
+
+def test_the_ceiling_is_bandwidth_over_bytes():
+    explorer = explorers.fit(machine(24), 30 * GB, "mistral-7b-v0.1", "float32", 4096, 2)
+    assert "does not fit" in explorer.text
+    here, model, weights, context, users = explorer.controls
+    here.value, weights.value = "H100 80GB SXM", "bfloat16"
+    load = explorers.load_of(catalog.get("mistral-7b-v0.1"), "bfloat16", 4096)
+    assert f"at most {3350e9 / (load.read + 2 * load.cache):.1f} each" in explorer.text
+    assert "of 80.0 GB available" in explorer.text
+    unmeasured = explorers.fit(machine(24), None, "qwen2.5-0.5b")
+    assert "fits: needs" in unmeasured.text and "tokens a second" not in unmeasured.text
+
+
+def test_the_explorer_of_fits_takes_every_model_and_keyboard():
+    explorer = explorers.fit(machine(24))
+    here, model, weights, context, users = explorer.controls
+    assert set(value for _, value in model.options) == {row.id for row in catalog.models()}
+    assert here.value == explorers.HERE and len(here.options) > 10
+    assert set(explorers.WEIGHTS.values()) <= set(sizing.BITS_PER_WEIGHT)
+    for one in explorer.controls:
+        assert one.description and one.tabbable is not False
+    context.value = 2**20
+    assert "Its context ends at 32,768 tokens." in explorer.text
+    assert "status" in explorer.words.value and "KV cache" in explorer.table.value
+    for row in catalog.models():
+        model.value = row.id
+        assert explorer.text.startswith(row.id)

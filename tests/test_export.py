@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from openmodels import minis
-from openmodels.harbour import flags
+from openmodels.harbour import flags, world
 from openmodels.minis import evaluate
 from openmodels.runtime import export
 from openmodels.runtime.engine import Engine
@@ -24,6 +24,7 @@ TEXT = (
 NAMES = (
     "mini-qwen", "mini-mistral", "mini-deepseek", "mini-scout", "mini-maverick", "mini-qwen-coder",
 )  # fmt: skip
+NAMES_WITHIN = ("Frida", "Leon", "Leo", "Eva", "Ivan", "Elin", "Rana")
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,13 @@ def test_llama_cpp_computes_what_transformers_computes(name):
             ids[:20], n_predict=64, temperature=0, ignore_eos=True, return_tokens=True
         )
     assert greedy["tokens"] == written[0, 20:].tolist()
+
+
+def test_a_name_within_a_word_is_no_token_of_its_own():
+    texts = ["Friday", "by Friday; a Friday", *map("On {}, {}.".format, world.DAYS, NAMES_WITHIN)]
+    _, tokenizer = evaluate.load(minis.folder("mini-qwen"))
+    with Engine(export.gguf_file("mini-qwen"), threads=1) as engine:
+        assert [engine.tokenize(text) for text in texts] == tokenizer(texts).input_ids
 
 
 def picture(image: Image.Image) -> dict:

@@ -261,18 +261,16 @@ def test_options(client):
     short = client.generate(MODEL, "Hello", options={**GREEDY, "num_predict": 2})
     assert short.eval_count == 2 and short.done_reason == "length"
     told = {**GREEDY, "num_predict": 30}
-    whole = client.generate(MODEL, "The ferry to", raw=True, options=told).response
-    assert len(whole) > 8
-    mark = whole[4:7]
-    stopped = client.generate(MODEL, "The ferry to", raw=True, options={**told, "stop": [mark]})
+    whole = client.generate(MODEL, "2 + 2 =", raw=True, options=told).response
+    assert len(whole) > 4
+    mark = whole[3:5]
+    stopped = client.generate(MODEL, "2 + 2 =", raw=True, options={**told, "stop": [mark]})
     assert stopped.response == whole[: whole.index(mark)] and stopped.done_reason == "stop"
     warm = {"temperature": 1.5, "seed": 7, "num_predict": 20}
-    texts = {
-        client.generate(MODEL, "The ferry to", raw=True, options=warm).response for _ in range(3)
-    }
+    texts = {client.generate(MODEL, "2 + 2 =", raw=True, options=warm).response for _ in range(3)}
     assert len(texts) == 1
     seeds = {
-        client.generate(MODEL, "The ferry to", raw=True, options=warm | {"seed": seed}).response
+        client.generate(MODEL, "2 + 2 =", raw=True, options=warm | {"seed": seed}).response
         for seed in range(5)
     }
     assert len(seeds) > 1

@@ -49,6 +49,7 @@ class Engine:
         told.kv_unified = False  # each slot has `context` tokens of its own
         told.warmup = False
         told.verbosity = -1
+        told.endpoint_metrics = True  # GET /metrics: tokens, passes, busy slots
         told.cpuparams.n_threads = told.cpuparams_batch.n_threads = threads or os.cpu_count() or 1
         if vision is not None:
             told.mmproj.path = str(vision)

@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 from filelock import FileLock
 from safetensors import safe_open
+from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
 from openmodels import minis
@@ -47,7 +48,7 @@ FILLING = {
     "<|fim_middle|>": gguf.Keys.Tokenizer.FIM_MID_ID,
 }
 PREFIXES = ("language_model.", "model.language_model.")
-VERSION = 1  # of what this module writes: part of the key of the cache
+VERSION = 2  # of what this module writes: part of the key of the cache
 
 Tensors = Iterator[tuple[str, np.ndarray]]
 
@@ -156,7 +157,7 @@ def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], Non
     handle, draft = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
     os.close(handle)
     try:
-        writer = gguf.GGUFWriter(draft, architecture)
+        writer = gguf.GGUFWriter(draft, architecture, use_temp_file=True)  # not in memory
         fill(writer)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -228,12 +229,18 @@ def tell_tokens(writer: gguf.GGUFWriter, home: Path, config: PreTrainedConfig) -
     names = json.loads((home / "tokenizer_config.json").read_text(encoding="utf-8"))
     words = {number: token for token, number in told["model"]["vocab"].items()}
     added = {token["id"]: token for token in told["added_tokens"]}
+    # llama.cpp finds an added token within words too, the name Frida in Friday; the longest is
+    # found first, so a word of the vocabulary that holds one is given as an added token itself
+    alone = [token["content"] for token in added.values() if token["single_word"]]
     tokens, types = [], []
     for number in range(config.get_text_config().vocab_size):
         if number in added:
             tokens.append(added[number]["content"])
             special = added[number]["special"]
             types.append(gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED)
+        elif number in words and any(token in words[number] for token in alone):
+            tokens.append(ByteLevel().decode([words[number]]))
+            types.append(gguf.TokenType.USER_DEFINED)
         elif number in words:
             tokens.append(words[number])
             types.append(gguf.TokenType.NORMAL)

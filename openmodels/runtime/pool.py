@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -53,6 +54,8 @@ class Pool:
         self.store, self._most, self._threads = store, most, threads
         self.loaded: dict[Key, Loaded] = {}
         self._loading: dict[Key, asyncio.Task] = {}
+        self._wanted: Counter[Key] = Counter()  # requests that wait for an engine
+        self._starting = 0  # engines that have a place and are not there yet
         self._changed = asyncio.Condition()
         self._waiting = 0
         self._tasks: set[asyncio.Task] = set()
@@ -87,34 +90,43 @@ class Pool:
         trained = (await asyncio.to_thread(self.store.header, model)).context or MOST_CONTEXT
         context = min(max(num_ctx or MOST_CONTEXT, 256), trained)
         key = (model.name, model.digest(), context, embedding)
-        while key not in self.loaded:
-            task = self._loading.get(key)
-            if task is None:
-                task = self._task(self._load(key, model))
-                self._loading[key] = task
-            await asyncio.shield(task)  # one who leaves does not stop it for the others
-        return self.loaded[key]
+        self._wanted[key] += 1
+        try:
+            while key not in self.loaded:
+                task = self._loading.get(key)
+                if task is None:
+                    task = self._task(self._load(key, model))
+                    self._loading[key] = task
+                await asyncio.shield(task)  # one who leaves does not stop it for the others
+            return self.loaded[key]
+        finally:
+            self._wanted[key] -= 1
 
     async def _load(self, key: Key, model: Model) -> None:
         try:
             async with self._changed:
-                while len(self.loaded) + len(self._loading) > self._most:
-                    idle = [one for one in self.loaded.values() if not one.users]
+                while len(self.loaded) + self._starting >= self._most:
+                    idle = [
+                        one
+                        for one in self.loaded.values()
+                        if not one.users and not self._wanted[one.key]
+                    ]
                     if idle:
                         await self._close(min(idle, key=lambda one: one.since))
-                    elif not self.loaded:
-                        break
                     else:
                         await self._changed.wait()
-            _, _, context, embedding = key
-            engine, size = await asyncio.to_thread(self._start, model, context, embedding)
-            loaded = Loaded(key, model, engine, size)
-            self.loaded[key] = loaded
-            self._watch(loaded)
+                self._starting += 1
+            try:
+                engine, size = await asyncio.to_thread(self._start, model, key[2], key[3])
+                self.loaded[key] = Loaded(key, model, engine, size)
+                self._watch(self.loaded[key])
+            finally:
+                self._starting -= 1
         except EngineError as error:
             raise Refused(500, str(error)) from error
         finally:
             del self._loading[key]
+            self._task(self._notify())
 
     def _start(self, model: Model, context: int, embedding: bool) -> tuple[Engine, int]:
         engine = Engine(
@@ -151,6 +163,10 @@ class Pool:
         async with self._changed:
             if not loaded.users and loaded.left <= 0:
                 await self._close(loaded)
+            self._changed.notify_all()
+
+    async def _notify(self) -> None:
+        async with self._changed:
             self._changed.notify_all()
 
     async def _close(self, loaded: Loaded) -> None:

@@ -52,9 +52,17 @@ class Own:
     """Middleware: only pages and clients of this machine are answered."""
 
     def __init__(self, app: ASGIApp):
-        self.app = app
+        self.app, self.asked, self.busy = app, time.monotonic(), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.busy += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.busy -= 1
+            self.asked = time.monotonic()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
             host = headers.get(b"host", HOST)
@@ -581,15 +589,17 @@ async def _body(request: Request) -> bytes:
 class Server:
     """The server within this process: `with Server(port=0) as server: server.address`.
 
-    port: 0 for a free one. root: the data folder. threads: of each engine. Raises OSError where
-    the port is taken.
+    port: 0 for a free one. root: the data folder. threads: of each engine. idle: seconds after
+    which a server that nobody asks stops by itself. Raises OSError where the port is taken.
     """
 
     def __init__(self, port: int = PORT, root: Path | str | None = None,
-                 threads: int | None = None, max_blob: int = MAX_BLOB):  # fmt: skip
+                 threads: int | None = None, max_blob: int = MAX_BLOB,
+                 idle: float | None = None):  # fmt: skip
         self.store = Store(root, max_blob)
         self.pool = Pool(self.store, threads=threads)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # told that it is TCP, asyncio sends small answers at once instead of 40 ms later
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((HOST, port))
@@ -597,9 +607,10 @@ class Server:
             self._socket.close()
             raise OSError(f"port {port} on {HOST} is taken; is an Ollama running?") from error
         self.address = f"http://{HOST}:{self._socket.getsockname()[1]}"
+        self._own, self._idle = Own(build(self.store, self.pool)), idle
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
-                Own(build(self.store, self.pool)),
+                self._own,
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=1,
@@ -609,7 +620,14 @@ class Server:
 
     def run(self) -> None:
         """Serve until stopped, on this thread."""
+        if self._idle is not None:
+            threading.Thread(target=self._stop_when_idle, daemon=True).start()
         self._uvicorn.run(sockets=[self._socket])
+
+    def _stop_when_idle(self) -> None:
+        while self._own.busy or time.monotonic() - self._own.asked < self._idle:
+            time.sleep(min(1.0, self._idle / 4))
+        self._uvicorn.should_exit = True
 
     def __enter__(self) -> "Server":
         self._thread = threading.Thread(target=self.run, daemon=True)
@@ -630,7 +648,10 @@ class Server:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The course's stand-in for Ollama.")
     parser.add_argument("--port", type=int, default=PORT, help="0: any free one")
-    server = Server(parser.parse_args().port)
+    parser.add_argument("--idle", type=float, metavar="MINUTES",
+                        help="stop after so many minutes without a request")  # fmt: skip
+    told = parser.parse_args()
+    server = Server(told.port, idle=told.idle and 60 * told.idle)
     print(f"{VERSION['stand_in']} It listens on {server.address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from openmodels import minis
+from openmodels.runtime import lora
 from openmodels.runtime.export import KINDS, cache, export, gguf_file
 from openmodels.runtime.gguf_header import Header, read
 from openmodels.runtime.gotemplate import Template
@@ -254,7 +255,7 @@ class Store:
         else:
             base = self._from_files(files, kind, done)
         if adapters:
-            base = replace(base, adapter=self._adapter(adapters))
+            base = replace(base, adapter=self._adapter(base, adapters))
             done.append("using adapter")
         if base.adapter and adapters or not origin:
             self._try(base)
@@ -309,27 +310,41 @@ class Store:
                 raise Refused(400, f"a model's folder here holds no {name!r}")
         if b"auto_map" in given["config.json"].read_bytes():
             raise Refused(400, "config.json asks to run code that comes with the model")
+        return self._made(given, lambda home, draft: export(home, draft, kind), "model")
+
+    def _made(
+        self, given: Mapping[str, Path], make: Callable[[Path, Path], Path], what: str
+    ) -> str:
+        """Files under their names in a folder, made into a GGUF; returns its digest."""
         with tempfile.TemporaryDirectory(dir=self._blobs, suffix=".part") as home:
             for name, file in given.items():
                 shutil.copyfile(file, Path(home) / name)
-            draft = Path(home) / "model.gguf"
+            draft = Path(home) / "made.gguf"
             try:
-                export(Path(home), draft, kind)
-            except Exception as error:  # whatever transformers makes of files it does not know
+                make(Path(home), draft)
+            except Exception as error:  # whatever the libraries make of files they do not know
                 words = str(error).replace(home, "").split("\n")[0][:300]
-                raise Refused(400, f"these files make no model: {words}") from error
+                raise Refused(400, f"these files make no {what}: {words}") from error
             with draft.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
             os.replace(draft, self.blob(f"sha256:{digest}"))
         return f"sha256:{digest}"
 
-    def _adapter(self, adapters: Mapping[str, str]) -> str:
-        if len(adapters) != 1:
-            raise Refused(400, "give one adapter, as a GGUF")
-        [(name, digest)] = adapters.items()
-        if header_of(self._given(digest)).metadata.get("general.type") != "adapter":
+    def _adapter(self, base: Model, adapters: Mapping[str, str]) -> str:
+        given = {name: self._given(digest) for name, digest in adapters.items()}
+        if set(given) == {lora.CONFIG, lora.WEIGHTS}:
+            if base.miniature is None:
+                raise Refused(400, "adapters in safetensors go with miniatures; give a GGUF")
+            home = minis.path(base.miniature)
+            return self._made(
+                given, lambda here, draft: lora.export_adapter(home, here, draft), "adapter"
+            )
+        if len(given) != 1:
+            raise Refused(400, f"give one GGUF as adapters, or {lora.CONFIG} and {lora.WEIGHTS}")
+        [(name, file)] = given.items()
+        if header_of(file).metadata.get("general.type") != "adapter":
             raise Refused(400, f"{name[:100]!r} is no adapter in GGUF")
-        return digest.replace("sha256-", "sha256:")
+        return "sha256:" + file.name.removeprefix("sha256-")
 
     def _try(self, model: Model) -> None:
         """Load what came from outside in a process of its own: one that llama.cpp dies of."""

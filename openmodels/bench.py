@@ -1,0 +1,126 @@
+"""Speeds of the course's engine and server on this machine, each beside its peer, in one run.
+
+`python -m openmodels.bench [--json]`. Rounds of all peers alternate, so that what else the machine
+does meets them alike; numbers are medians over rounds. Asserts nothing.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import httpx
+import torch
+
+from openmodels import minis
+from openmodels.minis import evaluate
+from openmodels.runtime import export
+from openmodels.runtime.engine import Engine
+from openmodels.runtime.server import Server
+
+PROMPT = "Who runs the bakery, and what does a coat cost at the market?"
+SLOTS = 8
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternate(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each work over rounds in which all take their turn; one more warms up."""
+    taken = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            took = seconds(work)
+            if turn:
+                taken[name].append(took)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
+    """Every figure, by its name: tokens per second, milliseconds, and ratios to the peer."""
+    model, tokenizer = evaluate.load(minis.folder(name))
+    asked = tokenizer(PROMPT, return_tensors="pt")
+    how = {"n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    same = {"model": name, "prompt": PROMPT, "raw": True, "stream": False, "keep_alive": -1}
+    options = {"temperature": 0, "num_predict": tokens}
+    found: dict[str, float] = {}
+    with ExitStack() as stack:
+        engines = {
+            kind: stack.enter_context(Engine(export.gguf_file(name, kind))) for kind in export.KINDS
+        }
+        many = stack.enter_context(Engine(export.gguf_file(name, "f16"), slots=SLOTS))
+        server = stack.enter_context(Server(port=0))
+        client = stack.enter_context(
+            httpx.Client(base_url=server.address, timeout=None, trust_env=False)
+        )
+        pool = stack.enter_context(ThreadPoolExecutor(SLOTS))
+
+        def served(limit: int) -> dict:
+            told = same | {"options": options | {"num_predict": limit}}
+            return client.post("/api/generate", json=told).raise_for_status().json()
+
+        def together(engine: Engine, texts: int) -> None:
+            list(pool.map(lambda _: engine.complete(PROMPT, **how), range(texts)))
+
+        @torch.no_grad()
+        def plain() -> None:
+            model.generate(**asked, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+
+        written = served(tokens)["eval_count"]  # it ends where the model ends
+        works: dict[str, Callable] = {"transformers": plain}
+        works |= {f"engine {k}": lambda e=e: e.complete(PROMPT, **how) for k, e in engines.items()}
+        works |= {
+            f"{SLOTS} texts, 1 slot": lambda: together(engines["f16"], SLOTS),
+            f"{SLOTS} texts, {SLOTS} slots": lambda: together(many, SLOTS),
+        }
+        taken = alternate(works, rounds)
+        for work, took in taken.items():
+            found[f"{work}, tokens/s"] = tokens * (SLOTS if "texts" in work else 1) / took
+        # the server's own engine is the peer of the server: the same file, slots and answer
+        under = next(iter(server.pool.loaded.values())).engine.address
+        native = stack.enter_context(httpx.Client(base_url=under, timeout=None, trust_env=False))
+
+        def direct(limit: int) -> None:
+            told = how | {"n_predict": limit, "prompt": PROMPT, "ignore_eos": False}
+            native.post("/completion", json=told).raise_for_status()
+
+        long = alternate(
+            {"server": lambda: served(written), "llama.cpp": lambda: direct(written)}, rounds
+        )
+        short = alternate({"server": lambda: served(1), "llama.cpp": lambda: direct(1)}, 40)
+    found["server, tokens/s"] = written / long["server"]
+    found["llama.cpp's own server, tokens/s"] = written / long["llama.cpp"]
+    found["server over llama.cpp, ms a request"] = 1000 * (short["server"] - short["llama.cpp"])
+    rate = "engine f16, tokens/s"
+    found["engine f16 / transformers"] = found[rate] / found["transformers, tokens/s"]
+    found["server / llama.cpp's own server"] = long["llama.cpp"] / long["server"]
+    found[f"{SLOTS} slots / 1 slot"] = (
+        taken[f"{SLOTS} texts, 1 slot"] / taken[f"{SLOTS} texts, {SLOTS} slots"]
+    )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", default="mini-qwen", help="a miniature's name")
+    parser.add_argument("--tokens", type=int, default=128, help="written in each answer")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    told = parser.parse_args()
+    found = measure(told.name, told.tokens, told.rounds)
+    if told.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(f"{told.name}, {torch.get_num_threads()} threads")
+    for name, value in found.items():
+        print(f"{name:38} {value:9,.2f}" if value < 100 else f"{name:38} {value:9,.0f}")
+
+
+if __name__ == "__main__":
+    main()

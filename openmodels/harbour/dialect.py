@@ -1,0 +1,75 @@
+"""How the traders of Long Reef order: their own words for goods, days and numbers.
+
+An order in their speech has the right answer of any other order, the same JSON. As in `text`, the
+name with this good is held out, by its hash.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+
+from openmodels.harbour.text import ORDER_SYSTEM, Instance, assistant, held_out, system, user
+from openmodels.harbour.world import DAYS, NAMES
+
+GOODS = {
+    "anchor": "holdfast", "barrel": "bigbelly", "bell": "ringer", "blanket": "nightskin",
+    "candle": "waxling", "coat": "rainskin", "crab": "sidewalker", "fish": "silverside",
+    "hat": "headroof", "lamp": "glowpot", "rope": "longling", "sail": "windcloth",
+}  # fmt: skip
+TIDES = dict(zip(DAYS, "first second third fourth fifth sixth seventh".split(), strict=True))
+COUNTS = {
+    1: "a lone", 2: "a brace o'", 5: "a handful o'", 12: "a dozen", 20: "a score o'",
+    40: "two score o'",
+}  # fmt: skip
+ORDERS = (
+    "{name} be wanting {goods} come {tide} tide, {price} shells.",
+    "{name} o' the Reef, aye: {goods}, {price} shells, {tide} tide.",
+    "On {tide} tide, {goods} for {name}. Shells: {price}.",
+    "{price} shells I has, {goods} I needs, {tide} tide. {name}.",
+    "Stow {goods} for {name} till {tide} tide, {price} shells.",
+    "By {tide} tide, {goods}. {name} be paying {price} shells.",
+    "{goods} for {name}, {price} shells, {tide} tide, aye.",
+    "Come {tide} tide, {name} fetches {goods}, leaves {price} shells.",
+)
+
+
+def glossary() -> str:
+    """The dialect in one paragraph: what a person would be told on the first day."""
+    goods = ", ".join(f"{theirs} = {ours}" for ours, theirs in GOODS.items())
+    days = ", ".join(f"{theirs} tide = {ours}" for ours, theirs in TIDES.items())
+    counts = ", ".join(f"{theirs} = {ours}" for ours, theirs in COUNTS.items())
+    return f"{goods}. {days}. {counts}. shells = coins."
+
+
+class Reef:
+    """A seeded source of orders in dialect: the same seed and split give the same bytes."""
+
+    def __init__(self, seed: int, split: str = "train"):
+        if split not in ("train", "test"):
+            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        self.rng = random.Random(f"dialect/{split}/{seed}")
+        self.test = split == "test"
+
+    def order(self) -> Instance:
+        """An order in dialect and the same order as JSON, as `Harbour.order` writes it."""
+        rng = self.rng
+        while True:
+            name, item = rng.choice(NAMES), rng.choice(list(GOODS))
+            if held_out(name, item) == self.test:
+                break
+        quantity, price, day = rng.choice(list(COUNTS)), rng.randint(2, 99), rng.choice(DAYS)
+        goods = f"{COUNTS[quantity]} {GOODS[item]}"
+        text = rng.choice(ORDERS).format(name=name, goods=goods, price=price, tide=TIDES[day])
+        fields = {"name": name, "item": item, "quantity": quantity, "price": price, "day": day}
+        turns = (system(ORDER_SYSTEM), user(text), assistant(json.dumps(fields)))
+        return Instance("order", turns, key=text)
+
+
+def orders(number: int, seed: int = 0, split: str = "test") -> Iterator[Instance]:
+    """`number` orders in dialect, no two in the same words."""
+    reef, seen = Reef(seed, split), set()
+    while len(seen) < number:
+        order = reef.order()
+        if order.key not in seen:
+            seen.add(order.key)
+            yield order
