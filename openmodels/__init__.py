@@ -1,13 +1,17 @@
 """Open-weight language models on your own machine: the package behind the course.
 
-Importing it is cheap. `load` and `device` bring in torch, so they arrive on first use.
+Importing it is cheap. `load`, `device` and `connect` bring in more, so they arrive on first use.
 """
 
 __version__ = "1.0.0"
-__all__ = ["device", "load"]
+__all__ = ["connect", "device", "load"]
 
 
 def __getattr__(name: str):
+    if name == "connect":
+        from openmodels.runtime.connect import connect
+
+        return connect
     if name in __all__:
         from openmodels import switch
 

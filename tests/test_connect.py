@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+import openmodels
 from openmodels.runtime import connect, export, server
 
 
@@ -40,7 +41,7 @@ def ollama_like():
 
 def test_a_real_ollama_is_used_where_it_answers(ollama_like, monkeypatch, capsys):
     monkeypatch.setenv("OLLAMA_HOST", ollama_like.removeprefix("http://"))
-    connect.connect()
+    openmodels.connect()
     assert capsys.readouterr().out == f"Ollama 0.32.1 at {ollama_like}: it answered\n"
     assert not (export.cache() / "stand-in.json").exists()
 
