@@ -55,11 +55,12 @@ class Own:
         self.app, self.asked, self.busy = app, time.monotonic(), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.busy += 1
+        request = scope["type"] == "http"  # the other one lasts as long as the server
+        self.busy += request
         try:
             await self._answer(scope, receive, send)
         finally:
-            self.busy -= 1
+            self.busy -= request
             self.asked = time.monotonic()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -625,7 +626,11 @@ class Server:
         self._uvicorn.run(sockets=[self._socket])
 
     def _stop_when_idle(self) -> None:
-        while self._own.busy or time.monotonic() - self._own.asked < self._idle:
+        while (
+            not self._uvicorn.started
+            or self._own.busy
+            or time.monotonic() - self._own.asked < self._idle
+        ):
             time.sleep(min(1.0, self._idle / 4))
         self._uvicorn.should_exit = True
 
