@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 HOST = "127.0.0.1"
+SMALL = 100 * 2**20  # bytes of a file that one thread runs fastest
 _starting = threading.Lock()  # loading takes every core: one at a time
 
 
@@ -29,7 +30,7 @@ class Engine:
     """One model, loaded: `with Engine(file) as engine: engine.complete("2 + 2 =")`.
 
     file: a GGUF. vision: its mmproj, for a model that reads pictures. context: tokens of each slot.
-    slots: texts written side by side. threads: by default one for each core. embedding: the engine
+    slots: texts written side by side. threads: by default as `threads_for`. embedding: the engine
     embeds texts instead of writing them. exact: attention and cache in float32, to compare with
     transformers. Raises FileNotFoundError, or EngineError for a file that llama.cpp does not load.
     """
@@ -50,7 +51,9 @@ class Engine:
         told.warmup = False
         told.verbosity = -1
         told.endpoint_metrics = True  # GET /metrics: tokens, passes, busy slots
-        told.cpuparams.n_threads = told.cpuparams_batch.n_threads = threads or os.cpu_count() or 1
+        told.cpuparams.n_threads = told.cpuparams_batch.n_threads = threads or threads_for(
+            file, slots
+        )
         if vision is not None:
             told.mmproj.path = str(vision)
         if adapter is not None:
@@ -118,6 +121,16 @@ class Engine:
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, special tokens written in it included."""
         return self.post("/tokenize", {"content": text, "parse_special": True})["tokens"]
+
+
+def threads_for(file: Path | str, slots: int = 1) -> int:
+    """One thread for one text from a small file, else one for each core.
+
+    A miniature's step is over sooner than two threads have met: on two cores mini-qwen in F16
+    wrote 2,619 tokens/s on one thread and 795 on two; eight texts side by side, 2,552 and 4,082.
+    """
+    small = Path(file).stat().st_size < SMALL and slots == 1
+    return 1 if small else os.cpu_count() or 1
 
 
 def _words(content: bytes) -> str:

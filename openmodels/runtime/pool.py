@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from openmodels.runtime.engine import Engine, EngineError
+from openmodels.runtime.engine import Engine, EngineError, threads_for
 from openmodels.runtime.store import Model, Refused, Store
 
 KEEP = 300.0  # seconds
@@ -134,7 +134,8 @@ class Pool:
             None if embedding else self.store.eyes(model),
             context=context,
             slots=SLOTS,
-            threads=self._threads,
+            # most answers are written alone: as many threads as one text wants
+            threads=self._threads or threads_for(self.store.path(model)),
             embedding=embedding,
             adapter=self.store.adapter(model),
         )
