@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from openmodels.harbour.text import held_out
+from openmodels.harbour.text import held_out, is_test
 
 LISTS = {  # name of the list: one entry's name
     "prices": "price", "weights": "weight", "hours": "hour", "nights": "night", "duties": "duty",
@@ -89,10 +89,8 @@ class Ledger:
     """A seeded source of functions: the same seed and split give the same bytes everywhere."""
 
     def __init__(self, seed: int, split: str = "train"):
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        self.test = is_test(split)
         self.rng = random.Random(f"code/{split}/{seed}")
-        self.test = split == "test"
 
     def function(self) -> Function:
         """One function whose combination of words lies in this split."""

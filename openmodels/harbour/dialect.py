@@ -8,7 +8,15 @@ import json
 import random
 from collections.abc import Iterator
 
-from openmodels.harbour.text import ORDER_SYSTEM, Instance, assistant, held_out, system, user
+from openmodels.harbour.text import (
+    ORDER_SYSTEM,
+    Instance,
+    assistant,
+    held_out,
+    is_test,
+    system,
+    user,
+)
 from openmodels.harbour.world import DAYS, NAMES
 
 GOODS = {
@@ -45,10 +53,8 @@ class Reef:
     """A seeded source of orders in dialect: the same seed and split give the same bytes."""
 
     def __init__(self, seed: int, split: str = "train"):
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        self.test = is_test(split)
         self.rng = random.Random(f"dialect/{split}/{seed}")
-        self.test = split == "test"
 
     def order(self) -> Instance:
         """An order in dialect and the same order as JSON, as `Harbour.order` writes it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from openmodels.harbour.text import Message, assistant, held_out
+from openmodels.harbour.text import Message, assistant, held_out, is_test
 
 SIZE = 64  # pixels a side
 COLOURS = {
@@ -52,10 +52,8 @@ class Window:
     """
 
     def __init__(self, seed: int, split: str = "train"):
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        self.test = is_test(split)
         self.rng = random.Random(f"flags/{split}/{seed}")
-        self.test = split == "test"
 
     # ------------------------------------------------------------------ drawing
     def draw(self, make: Callable[[], tuple]) -> tuple:

@@ -49,6 +49,13 @@ def held_out(*parts: object) -> bool:
     return zlib.crc32("|".join(map(str, parts)).encode()) % HELD_OUT_SHARE == 0
 
 
+def is_test(split: str) -> bool:
+    """Whether a split is the held-out one. Raises ValueError for a split that is none."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split is 'train' or 'test', not {split!r}")
+    return split == "test"
+
+
 def user(text: str) -> Message:
     return {"role": "user", "content": text}
 
@@ -415,10 +422,8 @@ class Harbour:
     """
 
     def __init__(self, seed: int, split: str = "train", invented: float = 0.0):
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        self.test = is_test(split)
         self.rng = random.Random(f"{split}/{seed}")
-        self.test = split == "test"
         self.invented = invented
 
     # ------------------------------------------------------------------ drawing
