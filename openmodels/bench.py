@@ -22,6 +22,8 @@ from openmodels.runtime.engine import Engine
 from openmodels.runtime.server import Server
 
 PROMPT = "Who runs the bakery, and what does a coat cost at the market?"
+# llama.cpp closes a connection after a stream, so that neither client keeps any
+CLIENT = {"timeout": None, "trust_env": False, "limits": httpx.Limits(max_keepalive_connections=0)}
 SLOTS = 8
 
 
@@ -42,6 +44,14 @@ def alternate(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
+def last(client: httpx.Client, path: str, told: dict) -> dict:
+    """An answer's last line, or the whole of it, if it comes as one."""
+    with client.stream("POST", path, json=told) as answer:
+        answer.raise_for_status()
+        lines = [line for line in answer.iter_lines() if line]
+    return json.loads(lines[-1].removeprefix("data: "))
+
+
 def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
     """Every figure, by its name: tokens per second, milliseconds, and ratios to the peer."""
     model, tokenizer = evaluate.load(minis.folder(name))
@@ -56,14 +66,12 @@ def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
         }
         many = stack.enter_context(Engine(export.gguf_file(name, "f16"), slots=SLOTS))
         server = stack.enter_context(Server(port=0))
-        client = stack.enter_context(
-            httpx.Client(base_url=server.address, timeout=None, trust_env=False)
-        )
+        client = stack.enter_context(httpx.Client(base_url=server.address, **CLIENT))
         pool = stack.enter_context(ThreadPoolExecutor(SLOTS))
 
-        def served(limit: int) -> dict:
-            told = same | {"options": options | {"num_predict": limit}}
-            return client.post("/api/generate", json=told).raise_for_status().json()
+        def served(limit: int, stream: bool = False) -> dict:
+            told = same | {"options": options | {"num_predict": limit}, "stream": stream}
+            return last(client, "/api/generate", told)
 
         def together(engine: Engine, texts: int) -> None:
             list(pool.map(lambda _: engine.complete(PROMPT, **how), range(texts)))
@@ -84,22 +92,32 @@ def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
             found[f"{work}, tokens/s"] = tokens * (SLOTS if "texts" in work else 1) / took
         # the server's own engine is the peer of the server: the same file, slots and answer
         under = next(iter(server.pool.loaded.values())).engine.address
-        native = stack.enter_context(httpx.Client(base_url=under, timeout=None, trust_env=False))
+        native = stack.enter_context(httpx.Client(base_url=under, **CLIENT))
 
-        def direct(limit: int) -> None:
-            told = how | {"n_predict": limit, "prompt": PROMPT, "ignore_eos": False}
-            native.post("/completion", json=told).raise_for_status()
+        def direct(limit: int, stream: bool = False) -> None:
+            told = how | {"n_predict": limit, "prompt": PROMPT, "stream": stream}
+            last(native, "/completion", told | {"ignore_eos": False})
 
         long = alternate(
-            {"server": lambda: served(written), "llama.cpp": lambda: direct(written)}, rounds
+            {
+                "server": lambda: served(written),
+                "llama.cpp's own server": lambda: direct(written),
+                "server, streamed": lambda: served(written, True),
+                "llama.cpp's own server, streamed": lambda: direct(written, True),
+            },
+            rounds,
         )
-        short = alternate({"server": lambda: served(1), "llama.cpp": lambda: direct(1)}, 40)
-    found["server, tokens/s"] = written / long["server"]
-    found["llama.cpp's own server, tokens/s"] = written / long["llama.cpp"]
+        short = alternate(  # streamed by both: so the server asks llama.cpp
+            {"server": lambda: served(1, True), "llama.cpp": lambda: direct(1, True)}, 40
+        )
+    found |= {f"{who}, tokens/s": written / took for who, took in long.items()}
     found["server over llama.cpp, ms a request"] = 1000 * (short["server"] - short["llama.cpp"])
     rate = "engine f16, tokens/s"
     found["engine f16 / transformers"] = found[rate] / found["transformers, tokens/s"]
-    found["server / llama.cpp's own server"] = long["llama.cpp"] / long["server"]
+    for how_sent in ("", ", streamed"):
+        found[f"server / llama.cpp's own server{how_sent}"] = (
+            long[f"llama.cpp's own server{how_sent}"] / long[f"server{how_sent}"]
+        )
     found[f"{SLOTS} slots / 1 slot"] = (
         taken[f"{SLOTS} texts, 1 slot"] / taken[f"{SLOTS} texts, {SLOTS} slots"]
     )
@@ -119,7 +137,7 @@ def main() -> None:
         return
     print(f"{told.name}, {torch.get_num_threads()} threads")
     for name, value in found.items():
-        print(f"{name:38} {value:9,.2f}" if value < 100 else f"{name:38} {value:9,.0f}")
+        print(f"{name:42} {value:9,.2f}" if value < 100 else f"{name:42} {value:9,.0f}")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ class Engine:
     """One model, loaded: `with Engine(file) as engine: engine.complete("2 + 2 =")`.
 
     file: a GGUF. vision: its mmproj, for a model that reads pictures. context: tokens of each slot.
-    slots: texts written side by side. threads: by default as `threads_for`. embedding: the engine
-    embeds texts instead of writing them. exact: attention and cache in float32, to compare with
-    transformers. Raises FileNotFoundError, or EngineError for a file that llama.cpp does not load.
+    slots: texts written side by side. threads: by default as `threads_for`, and all cores for
+    prompts and texts side by side. embedding: the engine embeds texts instead of writing them.
+    exact: attention and cache in float32, to compare with transformers. Raises FileNotFoundError,
+    or EngineError for a file that llama.cpp does not load.
     """
 
     def __init__(self, file: Path | str, vision: Path | str | None = None, *, context: int = 1024,
@@ -51,9 +52,8 @@ class Engine:
         told.warmup = False
         told.verbosity = -1
         told.endpoint_metrics = True  # GET /metrics: tokens, passes, busy slots
-        told.cpuparams.n_threads = told.cpuparams_batch.n_threads = threads or threads_for(
-            file, slots
-        )
+        told.cpuparams.n_threads = threads or threads_for(file)
+        told.cpuparams_batch.n_threads = threads or os.cpu_count() or 1
         if vision is not None:
             told.mmproj.path = str(vision)
         if adapter is not None:
@@ -73,7 +73,11 @@ class Engine:
             except Exception as error:
                 raise EngineError(f"llama.cpp does not load {Path(file).name}: {error}") from error
         self.address = self._server.listening_address
-        self._client = httpx.Client(base_url=self.address, timeout=None, trust_env=False)
+        # llama.cpp closes a connection after a stream: a kept one would fail the next request
+        none_kept = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.Client(
+            base_url=self.address, timeout=None, trust_env=False, limits=none_kept
+        )
 
     def __enter__(self) -> "Engine":
         return self
@@ -123,14 +127,14 @@ class Engine:
         return self.post("/tokenize", {"content": text, "parse_special": True})["tokens"]
 
 
-def threads_for(file: Path | str, slots: int = 1) -> int:
+def threads_for(file: Path | str) -> int:
     """One thread for one text from a small file, else one for each core.
 
     A miniature's step is over sooner than two threads have met: on two cores mini-qwen in F16
-    wrote 2,619 tokens/s on one thread and 795 on two; eight texts in eight slots, 2,410 and 2,740.
+    wrote 2,619 tokens/s on one thread and 795 on two. Eight texts in eight slots are worth two:
+    2,568 and 3,589 on a quiet machine (with one core taken by another process, 2,361 and 1,456).
     """
-    small = Path(file).stat().st_size < SMALL and slots == 1
-    return 1 if small else os.cpu_count() or 1
+    return 1 if Path(file).stat().st_size < SMALL else os.cpu_count() or 1
 
 
 def _words(content: bytes) -> str:
