@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from openmodels import minis
+from openmodels.harbour import flags
 from openmodels.runtime import asked, gguf_header, server, store
 from openmodels.runtime.export import cache, gguf_file
 from openmodels.runtime.gotemplate import Template
@@ -173,9 +174,24 @@ def test_pictures(client, plain):
     for bad in ("http://127.0.0.1:9/flag.png", "file:///etc/hostname", "data:text/plain;base64,aa"):
         parts[0]["image_url"]["url"] = bad
         assert plain.post("/v1/chat/completions", json=body).status_code == 400
+    huge = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(huge, "PNG")  # a few kilobytes
+    with pytest.raises(ollama.ResponseError, match="pixels"):
+        client.generate("mini-scout", asked_, images=[huge.getvalue()])
     cut = base64.b64encode(picture((200, 0, 0))[:40]).decode()
     bad_body = {"model": "mini-scout", "prompt": "?", "images": [cut]}
     assert plain.post("/api/generate", json=bad_body).status_code == 400
+
+
+def test_charts_are_read_in_the_order_they_were_learned_in(client):
+    right = 0
+    for one in flags.sightings("chart", 20):
+        kept = io.BytesIO()
+        one.image.save(kept, "PNG")
+        question = one.messages[0]["content"][1]["text"]
+        told = client.generate("mini-scout", question, images=[kept.getvalue()], options=GREEDY)
+        right += told.response == one.answer["content"]
+    assert right >= 18  # 99 % in transformers
 
 
 def test_a_gap_is_filled(client):

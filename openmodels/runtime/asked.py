@@ -6,11 +6,14 @@ knows: no other field reaches llama.cpp.
 
 import base64
 import binascii
+import io
 import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from PIL import Image
 
 from openmodels.runtime.store import Refused
 
@@ -45,6 +48,7 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "
 DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 LONGEST = 10 * 365 * 86_400.0  # seconds; longer is for ever
 MOST_IMAGES = 16
+MOST_PIXELS = 2**26
 MOST_INPUTS = 2048
 MOST_LABELS = 20
 SCHEMA_SIZE = 65_536  # characters
@@ -285,6 +289,20 @@ def image(data: str) -> str:
     if not raw.startswith(starts) and not (raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"):
         raise Refused(400, "a picture must be PNG, JPEG, WebP, GIF or BMP, in base64")
     return base64.b64encode(raw).decode()
+
+
+def turned(image: str) -> str:
+    """A picture with rows and columns swapped, as PNG; both in base64. Raises Refused."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(image))) as read:
+            if read.width * read.height > MOST_PIXELS:
+                raise Refused(400, f"a picture of more than {MOST_PIXELS:,} pixels")
+            kept = io.BytesIO()
+            read.convert("RGB").transpose(Image.Transpose.TRANSPOSE).save(kept, "PNG")
+    # PIL's ways of saying that it is no picture, or a bomb
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Refused(400, f"the picture cannot be read: {error}") from error
+    return base64.b64encode(kept.getvalue()).decode()
 
 
 def images(asked: Asked) -> list[str]:

@@ -364,7 +364,7 @@ class Store:
         return self._given(model.file or "")
 
     def eyes(self, model: Model) -> Path | None:
-        """Its mmproj, where it reads pictures."""
+        """Its mmproj, where it reads pictures. A miniature's is for turned ones: export_vision."""
         if model.miniature:
             return _exported(model.miniature, "f16", True) if _sees(model.miniature) else None
         return self._given(model.vision) if model.vision else None
@@ -453,12 +453,12 @@ def _exported(name: str, kind: str, vision: bool = False) -> Path:
     """As gguf_file, without reading the weights again for each request."""
     changed = (minis.path(name) / "model.safetensors").stat().st_mtime_ns
     file = _known(name, kind, vision, changed, cache())
-    return file if file.exists() else gguf_file(name, kind, vision)
+    return file if file.exists() else gguf_file(name, kind, vision, turned=vision)
 
 
 @lru_cache(maxsize=256)
 def _known(name: str, kind: str, vision: bool, changed: int, folder: Path) -> Path:
-    return gguf_file(name, kind, vision)
+    return gguf_file(name, kind, vision, turned=vision)
 
 
 @lru_cache

@@ -167,6 +167,7 @@ class Writer:
         async with self.pool.use(wish.model, wish.options.get("num_ctx"), keep=wish.keep) as loaded:
             ready = time.perf_counter_ns()
             if template is None:
+                messages = await _seen(wish.model, messages)
                 pieces = self._converse(loaded, wish, messages, tools)
             else:
                 pieces = self._shortened(loaded, wish, messages, template)
@@ -210,6 +211,7 @@ class Writer:
         async with self.pool.use(wish.model, wish.options.get("num_ctx"), keep=wish.keep) as loaded:
             ready = time.perf_counter_ns()
             if images:
+                messages = await _seen(wish.model, messages)
                 pieces = self._converse(loaded, wish, messages, [])
                 whole = None
             else:
@@ -485,6 +487,20 @@ def _without_oldest(messages: list[dict]) -> list[dict]:
         if one["role"] != "system":
             return messages[:place] + messages[place + 1 :]
     raise Refused(400, "the last message is longer than the context: raise num_ctx or shorten it")
+
+
+async def _seen(model: Model, messages: list[dict]) -> list[dict]:
+    """Messages with their pictures as the model's vision tower wants them: see `Store.eyes`."""
+    if not model.miniature:
+        return messages
+
+    def turned() -> list[dict]:
+        return [
+            one | {"images": [checks.turned(image) for image in one.get("images", ())]}
+            for one in messages
+        ]
+
+    return await asyncio.to_thread(turned)
 
 
 def _openai(messages: Sequence[Mapping]) -> list[dict]:
