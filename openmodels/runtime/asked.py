@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from openmodels.minis import images
 from openmodels.runtime.store import Refused
 
 # Ollama's options: type, and llama.cpp's name. What is not here changes nothing and is ignored.
@@ -48,7 +49,6 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "
 DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 LONGEST = 10 * 365 * 86_400.0  # seconds; longer is for ever
 MOST_IMAGES = 16
-MOST_PIXELS = 2**26
 MOST_INPUTS = 2048
 MOST_LABELS = 20
 SCHEMA_SIZE = 65_536  # characters
@@ -292,20 +292,22 @@ def image(data: str) -> str:
 
 
 def turned(image: str) -> str:
-    """A picture with rows and columns swapped, as PNG; both in base64. Raises Refused."""
+    """A picture of a miniature's size with rows and columns swapped, as PNG; both in base64.
+
+    Raises Refused for what is no picture, or too large.
+    """
+    kept = io.BytesIO()
     try:
         with Image.open(io.BytesIO(base64.b64decode(image))) as read:
-            if read.width * read.height > MOST_PIXELS:
-                raise Refused(400, f"a picture of more than {MOST_PIXELS:,} pixels")
-            kept = io.BytesIO()
-            read.convert("RGB").transpose(Image.Transpose.TRANSPOSE).save(kept, "PNG")
+            picture = images.fit(images.as_rgb(read), images.MINI.size)
+            picture.transpose(Image.Transpose.TRANSPOSE).save(kept, "PNG")
     # PIL's ways of saying that it is no picture, or a bomb
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Refused(400, f"the picture cannot be read: {error}") from error
     return base64.b64encode(kept.getvalue()).decode()
 
 
-def images(asked: Asked) -> list[str]:
+def pictures(asked: Asked) -> list[str]:
     found = asked.list("images", MOST_IMAGES) or []
     if not all(isinstance(one, str) for one in found):
         raise Refused(400, '"images" must be a list of base64 strings')
@@ -320,7 +322,7 @@ def messages(asked: list[Asked]) -> list[dict[str, Any]]:
         if role not in ROLES:
             raise Refused(400, f"invalid role {role!r}: one of {', '.join(ROLES)}")
         message: dict[str, Any] = {"role": role, "content": one.text("content") or ""}
-        message["images"] = images(one)
+        message["images"] = pictures(one)
         message["tool_name"] = one.text("tool_name") or ""
         calls = []
         for call in one.objects("tool_calls", 100) or []:

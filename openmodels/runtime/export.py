@@ -90,7 +90,8 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
 
     llama.cpp hands the language model a picture's tokens column by column, transformers row by row.
     turned: write weights for pictures whose rows and columns are swapped; given such a picture,
-    llama.cpp's order is the one the model was trained with. ValueError where there are no pictures.
+    llama.cpp's order is the one the model was trained with. It also leaves out <|image|>, the token
+    before the patches; answers stay. ValueError where there are no pictures.
     """
     config = AutoConfig.from_pretrained(home)
     vision = getattr(config, "vision_config", None)

@@ -183,7 +183,7 @@ class Writer:
         """The lines of /api/generate."""
         prompt, suffix = asked.text("prompt") or "", asked.text("suffix") or ""
         system, own = asked.text("system"), asked.text("template")
-        raw, images = bool(asked.flag("raw")), checks.images(asked)
+        raw, images = bool(asked.flag("raw")), checks.pictures(asked)
         past = asked.list("context", 1_000_000) or []
         if not all(type(one) is int and 0 <= one < 2**31 for one in past):
             raise Refused(400, '"context" must be a list of tokens')
