@@ -28,6 +28,8 @@ FOLDERS = ("chapters", "solutions", "labs")
 CELL_TIMEOUT = 120  # seconds until a cell counts as hanging
 MEMORY_EVERY = 0.1  # seconds between two looks at the memory
 OUTPUT_WIDGETS = "application/vnd.jupyter.widget-state+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MARK = "# NBVAL_CHECK_OUTPUT"
 CHECK = "application/vnd.openmodels.check+json"  # what a check shows while grading
 
 
@@ -98,6 +100,30 @@ def unexpected(notebook) -> list[str]:
     lines = [f"{place}: {text}" for place, text in found if place not in to_fail]
     silent = to_fail - {place for place, _ in found}
     return lines + [f"{place}: tagged raises-exception, but raised none" for place in silent]
+
+
+def shown(cell) -> dict[str, list[str]]:
+    """What a cell shows, as nbval compares it: by kind, without pictures and widgets' ids."""
+    found: dict[str, list[str]] = {}
+    for output in cell.outputs:
+        if output["output_type"] == "stream":
+            found[output["name"]] = ["".join([*found.get(output["name"], ()), output["text"]])]
+        elif output["output_type"] == "error":
+            found.setdefault("error", []).append(f"{output['ename']}: {output['evalue']}")
+        else:
+            for kind, value in output["data"].items():
+                if not kind.startswith("image/") and kind != WIDGET:
+                    found.setdefault(kind, []).append(value)
+    return found
+
+
+def changed(stored, executed) -> list[str]:
+    """The cells marked # NBVAL_CHECK_OUTPUT that now show something other than what is stored."""
+    lines = []
+    for before, after in zip(code_cells(stored), code_cells(executed), strict=True):
+        if MARK in before.source.splitlines() and shown(before) != shown(after):
+            lines.append(f"{before.id}: stored {shown(before)}, now {shown(after)}")
+    return lines
 
 
 def check_states(notebook) -> dict[str, str]:
