@@ -55,12 +55,20 @@ def test_plan_of_the_example():
         num_hidden_layers=1, num_key_value_heads=1, head_dim=250, num_attention_heads=1,
         hidden_size=250, max_position_embeddings=32_768,
     )  # fmt: skip
-    per_token = 2 * 250 * 2
-    assert per_token == 1000
     plan = lab2._plan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab2.sizing, "kv_bytes_per_token", lambda _: per_token)
-        assert plan(config, 4_000_000, 10_000_000, 3, 512) == (3, 1792, 9_376_000)
+        patch.setattr(lab2.sizing, "kv_bytes_per_token", lambda _: 100_000)
+        held = plan(config, 4_000_000_000, 10_000_000_000, 3, 512)
+    assert held == (3, 16_896, 9_968_800_000)
+
+
+def test_every_plan_fits_by_the_course_s_own_count():
+    for room in lab2.ROOMS.values():
+        config, weights, budget, people, least = room.call
+        slots, context, held = lab2._plan(*room.call)
+        cache = slots * lab2.sizing.kv_bytes(config, context)
+        assert held == lab2.sizing.needed_bytes(weights, cache) <= budget
+        assert context >= least and 1 <= slots <= people
 
 
 # --- Right answers of another make ----------------------------------------------------------------
@@ -134,6 +142,22 @@ def test_a_modelfile_in_small_letters_with_a_block():
     assert correct("2.6", lambda: quoted)
 
 
+def test_scales_in_sixteen_bits_as_a_file_keeps_them():
+    def quantise(matrix):
+        codes, scales = lab2._quantise(matrix)
+        return codes, scales.half()
+
+    def from_them(matrix):
+        blocks = matrix.reshape(len(matrix), -1, 32)
+        scales = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / -8
+        scales = scales.half().float()
+        codes = (blocks / torch.where(scales == 0, 1.0, scales) + 8.5).floor().clamp(0, 15)
+        return codes.reshape(matrix.shape), scales[..., 0]
+
+    assert correct("2.4", quantise, lab2._dequantise)
+    assert correct("2.4", from_them, lab2._dequantise)
+
+
 def test_measures_as_dicts_and_with_generators():
     def measure(client, model, messages, clock=None):
         clock = clock or lab2.time.perf_counter
@@ -186,3 +210,17 @@ def test_clients_tell_what_they_are_said_to_tell():
 
 def test_a_plan_as_a_list_of_numpy_integers():
     assert correct("2.9", lambda *call: list(np.array(lab2._plan(*call))))
+
+
+def test_a_plan_in_floats():
+    def plan(config, weights, budget, people, least):
+        per_token = lab2.sizing.kv_bytes_per_token(config)
+        needed = weights * 1.1 + 0.5e9
+        tokens = (budget - needed) // per_token
+        if tokens < least:
+            raise ValueError("none fits")
+        slots = min(people, tokens // least)
+        context = min(tokens // slots, config.max_position_embeddings) // 256 * 256
+        return slots, context, needed + slots * context * per_token
+
+    assert correct("2.9", plan)

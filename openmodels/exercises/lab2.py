@@ -549,7 +549,8 @@ def _expect_batch(first: SimpleNamespace, singles: list[Single], pad: int) -> No
         if ids[:size] == single.prompt:
             raise NotYet(
                 f"row {row} ends in {len(ids) - size} padding tokens: its first new token would "
-                "follow those, not the prompt. Pad on the left."
+                "follow those, not the prompt. Pad on the left: set `tokenizer.padding_side`; an "
+                "argument `padding_side` of `apply_chat_template` is ignored, without a word."
             )
         end = [token for token in ids if token != pad]
         if end == single.prompt[: len(end)]:
@@ -593,12 +594,12 @@ def _short(text: str) -> str:
 
 def _batch(
     model, tokenizer, conversations, max_new_tokens, *,
-    side="left", mask=True, ask=True, new_only=True, skip=True, sample=False,
+    side="left", mask=True, ask=True, new_only=True, skip=True, sample=False, more=None,
 ):  # fmt: skip
     """A batch with a choice of mistakes."""
     tokenizer.padding_side = side
     inputs = tokenizer.apply_chat_template(
-        conversations, add_generation_prompt=ask, padding=True, return_tensors="pt"
+        conversations, add_generation_prompt=ask, padding=True, return_tensors="pt", **(more or {})
     )
     if not mask:
         del inputs["attention_mask"]
@@ -627,6 +628,8 @@ def _one_at_a_time(model, tokenizer, conversations, max_new_tokens):
     ],
     wrong=[
         Wrong("right padding", partial(_batch, side="right"), "Pad on the left"),
+        Wrong("side as an argument", partial(_batch, side="right", more={"padding_side": "left"}),
+              "`padding_side` of `apply_chat_template` is ignored"),
         Wrong("no attention mask", partial(_batch, mask=False), "get the attention mask"),
         Wrong("prompt and answer", partial(_batch, new_only=False), "begins with the prompt"),
         Wrong("special tokens kept", partial(_batch, skip=False), "cut special tokens"),
@@ -637,7 +640,7 @@ def _one_at_a_time(model, tokenizer, conversations, max_new_tokens):
         Wrong("one text", lambda *a: _batch(*a)[0], "is str .*expected list"),
         Wrong("texts missing", lambda *a: _batch(*a)[:3], "3 answers for 8 conversations"),
     ],
-)
+)  # fmt: skip
 def check_generate_batch(generate_batch) -> str:
     singles = _singles()
     model, tokenizer = _miniature()
@@ -765,7 +768,8 @@ def _expect_codes(quantise: Callable, what: str, matrix: torch.Tensor) -> tuple:
             f"the codes of {what} go from {codes.min():g} to {codes.max():g}; four bits hold 0 to "
             f"15. {why}".strip()
         )
-    expect_close(scales, mine, f"the scale of {what}", why, atol=1e-5)
+    near = 1e-3 * mine.abs().max().item()  # a file keeps scales in 16 bits: so may an answer
+    expect_close(scales, mine, f"the scale of {what}", why, atol=near)
     # At a tie either neighbour is as near: one code in a hundred may differ by one.
     away = (codes.long() - right).abs()
     if away.max() > 1 or (away > 0).float().mean() > 0.01:
@@ -805,6 +809,10 @@ def _expect_codes(quantise: Callable, what: str, matrix: torch.Tensor) -> tuple:
         Wrong("zeros", (partial(_quantise, guard=False), _dequantise), "block of zeros"),
         Wrong("not rounded", (lambda m: (m / m.abs().max() + 8, _quantise(m)[1]), _dequantise),
               "not whole numbers"),
+        Wrong("no sign in a byte",
+              (lambda m: (_quantise(m)[0].to(torch.uint8), _quantise(m)[1]),
+               lambda codes, scales: (codes - 8) * scales.repeat_interleave(BLOCK, dim=1)),
+              "3 - 8 is 251: make the codes float"),
         Wrong("codes alone", (lambda m: _quantise(m)[0], _dequantise), "expected two"),
         Wrong("given back", (_quantise, lambda codes, scales: codes), "expected"),
     ],
@@ -822,10 +830,14 @@ def check_quantise(quantise, dequantise) -> str:
         raise NotYet(
             "a block of zeros does not come back as zeros: its scale is 0, and 0 / 0 is nan."
         )
-    back = torch.as_tensor(dequantise(*quantise(matrix.clone()))).float()
+    codes, scales = quantise(matrix.clone())
+    back = torch.as_tensor(dequantise(codes, scales)).float()
     bound = _quantise(matrix)[1].abs().repeat_interleave(BLOCK, dim=1)
-    if ((back - matrix).abs() > bound * (1 + 1e-4)).any():
-        raise NotYet(f"{what}, there and back, is off by more than a scale. Do the two agree?")
+    if ((back - matrix).abs() > bound * 1.005).any():  # eight steps of a scale in 16 bits
+        why = "Do the two agree?"
+        if torch.as_tensor(codes).dtype == torch.uint8:
+            why = "In uint8 3 - 8 is 251: make the codes float before you subtract."
+        raise NotYet(f"{what}, there and back, is off by more than a scale. {why}")
     same = (_packed_codes(matrix) == torch.as_tensor(quantise(matrix.clone())[0])).float().mean()
     error = (back - matrix).norm() / matrix.norm()
     return (
@@ -1100,7 +1112,9 @@ def _create(client: ollama.Client, text: str) -> None:
     try:
         made = modelfile.parse(text)
     except modelfile.ModelfileError as error:
-        raise NotYet(f"the Modelfile cannot be read: {error}.") from error
+        lines = "A text over several lines stands in triple quotes."
+        why = f" {lines}" if "instruction" in str(error) else ""
+        raise NotYet(f"the Modelfile cannot be read: {error}.{why}") from error
     try:
         made.create(client, DESK)
     except FileNotFoundError as error:
@@ -1121,8 +1135,9 @@ def _expect_same_again(client: ollama.Client) -> None:
     other = next((text for text in told if text != told[0]), None)
     if other is not None:
         raise NotYet(
-            f"the same prompt gave {told[0]!r} and, with another seed, {other!r}. A desk that "
-            "sorts has no dice: which parameter takes always the likeliest token?"
+            f"a trader's empty turn, the raw prompt {INVENTING!r}, gave {told[0]!r} and, with "
+            f"another seed, {other!r}. A desk that sorts has no dice: which parameter takes always "
+            "the likeliest token?"
         )
 
 
@@ -1171,8 +1186,8 @@ def _expect_sorted(client: ollama.Client) -> int:
         "Four lines are enough: FROM, SYSTEM, and PARAMETER twice.",
         "`PARAMETER temperature 0` takes the likeliest token. `PARAMETER num_predict` with a "
         "number ends an answer after so many tokens.",
-        "A miniature follows the system texts it was trained with: use that of the practice "
-        "request, word for word. Quotes around it do no harm.",
+        "A miniature follows the system texts it was trained with. The surest is that of the "
+        "practice request, word for word. Quotes around it do no harm.",
     ],
     wrong=[
         Wrong("no system text", partial(_modelfile, system=""), "answers instead of sorting"),
@@ -1192,6 +1207,11 @@ def _expect_sorted(client: ollama.Client) -> int:
               "line 5: no parameter 'max_tokens'"),
         Wrong("equals sign", partial(_modelfile, temperature="temperature = 0"),
               "cannot be read: line 3"),
+        Wrong("a text over two lines", partial(_modelfile, system="Name the intent: price, order,\n"
+              "hours, tide, berth or complaint."), "line 3: 'hours.*triple quotes"),
+        Wrong("a text over two lines, none with a comma", partial(_modelfile, system="Name the "
+              "intent: price, order, hours, tide,\nberth or complaint."),
+              "no instruction 'berth'.*triple quotes"),
         Wrong("stopped at once", partial(_modelfile, more="PARAMETER stop o"), "cut short"),
         Wrong("no text", lambda: {"from": "mini-qwen"}, "is dict .*expected str"),
         Wrong("None", lambda: None, "Is a `return` missing"),
@@ -1294,25 +1314,27 @@ MEASURES = {  # what each number is, and its unit
 
 def _measure(
     client, model, messages, clock=time.perf_counter, *, late=False, empty=False, pieces=False,
-    whole=False, all_tokens=False, from_start=False, unit=1e9, total=False, prompt=False,
-    last_line=False, stream=True,
+    texts=False, whole=False, all_tokens=False, no_mark=False, from_start=False, unit=1e9,
+    total=False, prompt=False, last_line=False, stream=True,
 ) -> dict:  # fmt: skip
     """What a stream took, with a choice of mistakes."""
     began = clock()
     lines = client.chat(model=model, messages=messages, stream=stream)
     if not stream:
         lines = [lines]
-    text, first, last, count = "", None, began, 0
+    text, first, last, count, shown = "", None, began, 0, 0
     for line in lines:
         if late and count == 0:
             began = clock()
         count += 1
+        shown += bool(line.message.content)
         text += line.message.content
         if first is None and (line.message.content or empty):
             first = clock()
         if line.message.content or last_line:
             last = clock()
-    tokens = (count if pieces else line.eval_count) - (0 if all_tokens else 1)
+    tokens = count if pieces else shown if texts else line.eval_count
+    tokens -= (0 if all_tokens else 1) + (1 if no_mark else 0)
     duration = line.total_duration if total else line.eval_duration
     written = line.eval_count + (line.prompt_eval_count if prompt else 0)
     return {
@@ -1324,6 +1346,7 @@ def _measure(
     }
 
 
+PIECES = "A piece may hold several tokens: count by the last line's `eval_count`."
 MEASURE_MISTAKES = {  # the number each of them spoils, and the mistake
     "first": [
         Mistake(
@@ -1340,9 +1363,12 @@ MEASURE_MISTAKES = {  # the number each of them spoils, and the mistake
         ),
     ],
     "seen": [
+        Mistake("pieces counted", partial(_measure, pieces=True), PIECES),
+        Mistake("pieces with text counted", partial(_measure, texts=True), PIECES),
+        Mistake("all pieces with text", partial(_measure, texts=True, all_tokens=True), PIECES),
         Mistake(
-            "pieces counted", partial(_measure, pieces=True),
-            "A piece may hold several tokens: count by the last line's `eval_count`.",
+            "the end mark left out", partial(_measure, no_mark=True),
+            "The end mark counts, as the engine counts it: only the first token is left out.",
         ),
         Mistake(
             "the first one counted", partial(_measure, all_tokens=True),
@@ -1635,7 +1661,10 @@ def _leaks(
         Wrong("nobody", lambda *_: {}, "`tern` posts the question by HTTP"),
         Wrong("names alone", lambda *call: list(_leaks(*call)), "is list .*expected dict"),
         Wrong("lists", lambda *call: {name: [one] for name, one in _leaks(*call).items()},
-              "expected str"),
+              "expected str. Text such as '127"),
+        Wrong("a list for everybody", lambda asked, question: {
+            name: [_leaks(asked, question).get(name, "")] for name in asked},
+              "`gull` is list .*expected str. Text such as '127"),
     ],
 )  # fmt: skip
 def check_leaks(leaks) -> str:
@@ -1655,6 +1684,10 @@ def check_leaks(leaks) -> str:
             f"you name nobody, and the outside heard {_short(heard[0])}. Call each client within "
             "the watch."
         )
+    for name, address in seen.items():
+        if not isinstance(address, str | None):
+            what = f"the address for `{name}`"
+            expect_type(address, str, what, "Text such as '127.0.0.2:8080'.")
     if set(seen) == set(asked) and len(set(seen.values())) == 1:
         raise NotYet("you name every client, all with one address. Give each a watch of its own.")
     for name in asked:
@@ -1680,7 +1713,6 @@ def _expect_told(name: str, seen: Any, expected: str | None, named: bool) -> Non
         return
     if not named:
         raise NotYet(f"you miss a leak. {HIDING[name]}")
-    expect_type(seen, str, f"the address for `{name}`")
     if seen != expected:
         raise NotYet(
             f"`{name}` calls {expected}, you say {seen}. The address is host and port, as an "
@@ -1695,7 +1727,7 @@ STEP = 256  # tokens: contexts are multiples of it
 
 
 class Room(NamedTuple):
-    """What a plan is asked for: whose weights, in what kind, on how many bytes."""
+    """What a plan is asked for: whose weights, in which llama.cpp file, on how many bytes."""
 
     name: str
     kind: str
@@ -1707,7 +1739,7 @@ class Room(NamedTuple):
     def call(self) -> tuple:
         """Config, weights, budget, people, least."""
         config = catalog.config(self.name)
-        weights = sizing.weight_bytes(sizing.parameters(config), self.kind)
+        weights = sum(sizing.gguf_bytes(config, self.kind).values())
         return config, weights, self.budget, self.people, self.least
 
 
@@ -1717,34 +1749,46 @@ ROOMS = {
     ),
     "room for all": Room("qwen2.5-7b", "q4_k_m", 24 * sizing.GB, PEOPLE, 2048),
     "fewer slots than people": Room("qwen2.5-72b", "q4_k_m", 80 * sizing.GB, PEOPLE, 8192),
-    "one card, three people": Room("mistral-large-2-2407", "q4_k_m", 80 * sizing.GB, 3, 1024),
+    "one card, three people": Room("mistral-large-2-2407", "q4_k_m", 96 * sizing.GB, 3, 1024),
 }
 
 
 def _plan(
-    config, weights, budget, people, least, *, loaded=True, divided=True, capped=True,
-    rounded=True, crowded=False, all_slots=True, spread=True, refuses=True, limited=True, up=False,
+    config, weights, budget, people, least, *, loaded=True, works=True, told=True, divided=True,
+    capped=True, rounded=True, crowded=False, all_slots=True, spread=True, refuses=True,
+    limited=True, up=False,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Slots, context and bytes of a plan, with a choice of mistakes."""
     per_token = sizing.kv_bytes_per_token(config)
-    tokens = (budget - (weights if loaded else 0)) // per_token
+    needed = sizing.needed_bytes(weights) if works else weights
+    tokens = (budget - (needed if loaded else 0)) // per_token
     slots = people if crowded else max(tokens // least, 0)
     slots = min(slots, people) if limited else slots
     if slots == 0:
         if refuses:
             raise ValueError("not one conversation fits")
-        return 0, 0, weights
+        return 0, 0, needed
     context = tokens // slots if divided else tokens
     context = context if spread else least
     context = min(context, config.max_position_embeddings) if capped else context
     context = (context + (STEP - 1 if up else 0)) // STEP * STEP if rounded else context
-    return slots, context, weights + (slots if all_slots else 1) * context * per_token
+    held = needed if told else weights
+    return slots, context, held + (slots if all_slots else 1) * context * per_token
 
 
 PLAN_MISTAKES = [
     Mistake(
         "weights forgotten", partial(_plan, loaded=False),
         "The weights lie in the same memory: the caches get what they leave.",
+    ),
+    Mistake(
+        "working space forgotten", partial(_plan, works=False),
+        "An engine needs room to work beside weights and caches, as in notebook 2.1: the caches "
+        "get what `sizing.needed_bytes(weights)` leaves.",
+    ),
+    Mistake(
+        "working space not told", partial(_plan, told=False),
+        "The bytes in all count the working space too: `sizing.needed_bytes` has it in.",
     ),
     Mistake(
         "one context for all", partial(_plan, divided=False),
@@ -1785,11 +1829,11 @@ PLAN_MISTAKES = [
     "2.9",
     title="Size a server for a workshop",
     hints=[
-        "First a number of tokens: what the weights leave of the budget, by what a token costs, "
-        "`kv_cache_bytes(config, 1)`.",
+        "First a number of tokens: what `sizing.needed_bytes(weights)` leaves of the budget, by "
+        "what a token costs, `kv_cache_bytes(config, 1)`.",
         "Slots: how often `least` goes into these tokens, but no more than people. 0 is an error.",
         "Context: the tokens by the slots, no more than `config.max_position_embeddings`, then "
-        "`// 256 * 256`. Bytes: weights, and slots times context times a token.",
+        "`// 256 * 256`. `sizing.needed_bytes` takes the caches' bytes as well, and says all.",
     ],
     wrong=[
         *wrongs(PLAN_MISTAKES),
@@ -1810,7 +1854,7 @@ def check_plan(plan) -> str:
             raise NotYet(f"`plan` returned {len(seen)} numbers, expected three.")
         for key, mine, wanted in zip(("slots", "context", "bytes"), seen, right, strict=True):
             mine = a_number(mine, f"{key!r}")
-            if mine != wanted:
+            if not math.isclose(mine, wanted, rel_tol=1e-9):  # 1.1 times weights is a float
                 why = explain(plan, list(calls.values()), PLAN_MISTAKES, rtol=1e-9)
                 room = ROOMS[what]
                 raise NotYet(
@@ -1824,7 +1868,7 @@ def check_plan(plan) -> str:
 
 def _expect_too_small(plan: Callable) -> None:
     config, weights, _, people, least = ROOMS["fewer slots than people"].call
-    for budget in (weights // 2, weights + 1000):
+    for budget in (weights // 2, sizing.needed_bytes(weights) + 1000):
         told = f"on {sizing.gigabytes(budget)} qwen2.5-72b leaves no room, no conversation fits"
         try:
             seen = plan(config, weights, budget, people, least)
@@ -1842,7 +1886,8 @@ def _under_load(plan: Callable) -> str:
     """Start llama.cpp by the plan and let everybody ask at once, one of them at length."""
     config, file = _miniature().model.config, gguf_file("mini-qwen")
     weights, least = file.stat().st_size, 512
-    slots, context, _ = map(int, plan(config, weights, weights + 12_000_000, PEOPLE, least))
+    budget = sizing.needed_bytes(weights) + 12_000_000
+    slots, context, _ = map(int, plan(config, weights, budget, PEOPLE, least))
     questions = [list(one.messages[:-1]) for one in instances("fact", PEOPLE)]
     with Engine(file, context=context, slots=slots, threads=1) as engine:
         long = engine.tokenize("The bakery is run by Mara. " * 100)[: least - 24]
