@@ -44,6 +44,11 @@ DEFAULTS = {
     "repeat_last_n": 64,
     "repeat_penalty": 1.1,
 }
+# What would change an answer and is not done, with the values that change nothing
+DRAWING = {"width": (0,), "height": (0,), "steps": (0,)}
+BUILDING = {"renderer": ("",), "parser": ("",), "draft_files": ({},), "draft_quantize": ("",)}
+OPENAI = {"n": (1,), "logit_bias": ({},), "tool_choice": ("auto", "none")}
+COMPLETING = {"best_of": (1,), "echo": (False,), "logprobs": (0, False)}
 ROLES = ("system", "user", "assistant", "tool")
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
@@ -350,6 +355,17 @@ def tools(asked: Asked) -> list[dict[str, Any]]:
     return found
 
 
+def refuse(asked: Asked, fields: Mapping[str, tuple]) -> None:
+    """Refuse fields that would change an answer and are not followed here.
+
+    fields: what each may be instead, besides absent.
+    """
+    for key, harmless in fields.items():
+        value = asked.told.get(key)
+        if value is not None and value not in harmless:
+            raise Refused(400, f'"{key}" is not done by this stand-in: leave it out')
+
+
 def labels(asked: Asked) -> int | None:
     """How many alternatives of each token to report; None for no log-probabilities."""
     most = asked.whole("top_logprobs", 0, MOST_LABELS)
@@ -364,8 +380,7 @@ def from_openai(asked: Asked) -> dict[str, Any]:
     }
     longest = asked.told.get("max_completion_tokens")
     chosen["num_predict"] = asked.told.get("max_tokens") if longest is None else longest
-    if asked.whole("n", 1, 128) not in (None, 1):
-        raise Refused(400, '"n": this stand-in writes one answer at a time')
+    refuse(asked, OPENAI)
     return {"model": asked.model(), "options": chosen}
 
 
@@ -385,6 +400,8 @@ def chat_from_openai(asked: Asked) -> dict[str, Any]:
     elif wanted and wanted.text("type") != "text":
         raise Refused(400, '"response_format.type" must be text, json_object or json_schema')
     effort = asked.text("reasoning_effort")
+    if effort is None:
+        effort = (asked.object("reasoning") or Asked({})).text("effort")
     told["think"] = None if effort is None else effort != "none"
     told["logprobs"] = asked.told.get("logprobs")
     told["top_logprobs"] = asked.told.get("top_logprobs")

@@ -269,6 +269,7 @@ class App:
     async def create(self, asked: Asked) -> Response:
         name, stream = asked.model(), asked.flag("stream") is not False
         messages = asked.objects("messages")
+        checks.refuse(asked, checks.BUILDING)
         work = asyncio.to_thread(
             self.store.create,
             name,
@@ -336,6 +337,7 @@ class App:
     async def openai_completions(self, asked: Asked) -> Response:
         stream = bool(asked.flag("stream"))
         usage = bool((asked.object("stream_options") or Asked({})).flag("include_usage"))
+        checks.refuse(asked, checks.COMPLETING)
         prompt = asked.strings("prompt", 1)
         told = checks.from_openai(asked) | {"prompt": prompt[0] if prompt else None}
         lines = self.writer.generate(Asked(told | {"suffix": asked.text("suffix"), "think": None}))
@@ -541,6 +543,8 @@ def build(store: Store, pool: Pool) -> Starlette:
     async def failed(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         words = error.detail if isinstance(error, HTTPException) else "the server failed"
+        if status == 404:
+            words = f"{request.url.path} is not in this stand-in for Ollama"
         return _problem(Refused(status, words), request.url.path.startswith("/v1/"))
 
     @asynccontextmanager

@@ -44,6 +44,7 @@ class Wish:
     schema: dict[str, Any] | None
     think: bool | None
     labels: int | None
+    cut: bool  # old messages may go where a slot is too small
     begun: int  # nanoseconds
 
 
@@ -120,10 +121,11 @@ class Writer:
     async def _wish(self, asked: Asked) -> Wish:
         begun = time.perf_counter_ns()
         schema, think, labels = checks.form(asked), checks.think(asked), checks.labels(asked)
+        cut = asked.flag("truncate") is not False
         keep, options = checks.keep_alive(asked), checks.options(asked.object("options"))
         model = await asyncio.to_thread(self.store.find, asked.model())
         options = {**model.parameters, **options}
-        return Wish(model, keep, options, schema, think, labels, begun)
+        return Wish(model, keep, options, schema, think, labels, cut, begun)
 
     async def _able(self, wish: Wish, needs: Mapping[str, bool]) -> None:
         """Refuse what the model cannot do."""
@@ -181,6 +183,7 @@ class Writer:
 
     async def generate(self, asked: Asked) -> AsyncIterator[Line]:
         """The lines of /api/generate."""
+        checks.refuse(asked, checks.DRAWING)
         prompt, suffix = asked.text("prompt") or "", asked.text("suffix") or ""
         system, own = asked.text("system"), asked.text("template")
         raw, images = bool(asked.flag("raw")), checks.pictures(asked)
@@ -267,6 +270,8 @@ class Writer:
                         yield piece
                 return
             except TooLong:
+                if not wish.cut:
+                    raise
                 kept = _without_oldest(kept)
 
     async def _spoken(self, loaded: Loaded, wish: Wish, told: dict) -> AsyncIterator[dict]:
@@ -323,6 +328,8 @@ class Writer:
                         yield piece
                 return
             except TooLong:
+                if not wish.cut:
+                    raise
                 kept = _without_oldest(kept)
 
     async def _continue(self, loaded: Loaded, wish: Wish, prompt: list) -> AsyncIterator[dict]:
@@ -367,14 +374,14 @@ class Writer:
         texts = asked.strings("input", checks.MOST_INPUTS)
         if texts is None:
             raise Refused(400, "input is required")
-        cut, wish = asked.flag("truncate") is not False, await self._wish(asked)
+        wish = await self._wish(asked)
         width = asked.whole("dimensions", 0, 2**31)
         texts = [] if texts == [""] else texts
         async with self.pool.use(
             wish.model, wish.options.get("num_ctx"), embedding=True, keep=wish.keep
         ) as loaded:
             loading = time.perf_counter_ns() - wish.begun
-            told = {"input": [await self._fit(loaded, one, cut) for one in texts]}
+            told = {"input": [await self._fit(loaded, one, wish.cut) for one in texts]}
             found: dict[str, Any] = {"data": [], "usage": {"prompt_tokens": 0}}
             if texts:
                 async with loaded.turn:
