@@ -111,8 +111,9 @@ def watch(block: bool = False, allow: Sequence[str] = LOOPBACK) -> Iterator[Watc
     """Note what Python code of this process, in any thread, asks of the network meanwhile.
 
     allow: addresses, and names, that count as this machine; by default 127.0.0.1 and nothing else,
-    not even "localhost", which is a name to look up. block: refuse everything else with `Refused`,
-    an OSError, before a packet is sent; a library may swallow it, the note stays.
+    not even "localhost", which is a name to look up: for a client that uses it, allow
+    ("127.0.0.1", "::1", "localhost"). block: refuse everything else with `Refused`, an OSError,
+    before a packet is sent; a library may swallow it, the note stays.
 
     A look-up of a numeric address asks nobody and is not noted. What is missed: see the module.
     Example: `with watch() as seen: answer()`, then `seen.outside`.

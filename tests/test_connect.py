@@ -68,6 +68,13 @@ def test_the_stand_in_can_be_stopped():
     assert connect.ask(started.address) is None and connect.stop() is False
 
 
+def test_the_stand_in_asked_for_by_its_address_is_not_called_the_last_resort(capsys):
+    address = connect.shared().address
+    connect.connect(address)
+    said = capsys.readouterr().out
+    assert said == f"the course's stand-in for Ollama at {address}: asked for by its address\n"
+
+
 def test_notebooks_that_start_at_once_share_one(capsys):
     found = []
     threads = [threading.Thread(target=lambda: found.append(connect.shared())) for _ in range(3)]

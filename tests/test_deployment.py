@@ -78,8 +78,8 @@ SMALL = ("applications", 0, "args", "llm_configs", 0)
         (COMPOSE, ("services", "vllm", "ports"), ["8000:8000"], "every network"),
         (COMPOSE, ("services", "vllm", "ports"), ["0.0.0.0:8000:8000"], "0.0.0.0"),
         (COMPOSE, ("services", "vllm", "ports"), ["127.0.0.1:1:1", "2:2"], "every network"),
-        (COMPOSE, (*COMMAND, 0), "--model=Qwen/Qwen9-7B", "no model Qwen/Qwen9-7B"),
-        (COMPOSE, (*COMMAND, 0), "--model=Qwen/Qwen2.5-Coder-7B-Instruct", "no shape of"),
+        (COMPOSE, (*COMMAND, 0), "Qwen/Qwen9-7B", "no model Qwen/Qwen9-7B"),
+        (COMPOSE, (*COMMAND, 0), "Qwen/Qwen2.5-Coder-7B-Instruct", "no shape of"),
         (COMPOSE, (*COMMAND, 2), "--max-model-len=65536", "reads 32,768"),
         (COMPOSE, (*COMMAND, 3), "--max-num-seqs=96", "does not fit"),
         (COMPOSE, (*COMMAND, 3), "--max-num-seqs=0", "out of range"),
@@ -102,7 +102,10 @@ def test_problems_are_found(file, path, to, match, tmp_path):
 @pytest.mark.parametrize(
     ("file", "path", "to", "match"),
     [
-        (COMPOSE, (*COMMAND, 0), "--trust-remote-code", "not known"),
+        (COMPOSE, (*COMMAND, 0), "--model=Qwen/Qwen2.5-7B-Instruct", "must come first"),
+        (COMPOSE, (*COMMAND, 1), "--trust-remote-code", "not known"),
+        (COMPOSE, (*COMMAND, 1), "Qwen/Qwen2.5-72B-Instruct", "not known"),
+        (COMPOSE, COMMAND, [], "no plan"),
         (COMPOSE, (*COMMAND, 3), "--max-num-seqs=many", "no plan"),
         (COMPOSE, (*COMMAND, 4), "--tensor-parallel-size=2", "reserved"),
         (COMPOSE, ("services", "vllm", "image"), "vllm/vllm-openai:latest", "no version"),

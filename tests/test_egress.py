@@ -111,6 +111,16 @@ def test_the_list_can_be_changed(outside):
         socket.create_connection(("127.0.0.1", outside.port))
 
 
+def test_a_client_of_localhost_is_let_through_once_the_name_is_allowed():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = ("localhost", server.getsockname()[1])
+        with egress.watch(block=True), pytest.raises(egress.Refused, match="look-up localhost"):
+            socket.create_connection(address)
+        with egress.watch(block=True, allow=["127.0.0.1", "::1", "localhost"]) as seen:
+            socket.create_connection(address).close()
+    assert seen.attempts and seen.outside == []
+
+
 def test_a_swallowed_refusal_stays_noted(outside):
     with egress.watch(block=True) as seen:
         with socket.socket() as quiet:

@@ -51,8 +51,9 @@ def connect(host: str | None = None) -> ollama.Client:
     if found and not found.stand_in:
         print(f"Ollama {found.version} at {found.address}: it answered")
     else:
+        why = "asked for by its address" if named else "no Ollama answered"
         found = found or shared()
-        print(f"the course's stand-in for Ollama at {found.address}: no Ollama answered")
+        print(f"the course's stand-in for Ollama at {found.address}: {why}")
     return ollama.Client(host=found.address, trust_env=False)
 
 

@@ -22,14 +22,13 @@ ACCELERATORS = {  # Ray's names and the catalogue's
     "H200": "H200 141GB SXM",
 }
 KNOWN = (
-    "model",
     "served-model-name",
     "max-model-len",
     "max-num-seqs",
     "gpu-memory-utilization",
     "tensor-parallel-size",
 )
-DEFAULT_SHARE = 0.9  # vLLM's, of a GPU's memory
+DEFAULT_SHARE = 0.9  # of a GPU's memory, where a file sets none: vLLM's own differs by version
 
 
 class BadFile(ValueError):
@@ -125,9 +124,12 @@ def _composed(told: Mapping[str, Any], service: Mapping[str, Any]) -> Plan:
 
 
 def _options(command: Sequence[str]) -> dict[str, str]:
-    """`--name=value` of a command; an option that is not known here may hold anything."""
-    options = {}
-    for one in command:
+    """The model, then `--name=value`; an option that is not known here may hold anything."""
+    model, *others = command
+    if model.startswith("-"):
+        raise BadFile(f"the model must come first, not {model!r}")
+    options = {"model": model}
+    for one in others:
         name, equals, value = one.removeprefix("--").partition("=")
         if name not in KNOWN or not equals:
             raise BadFile(f"option {one!r} is not known here")

@@ -95,7 +95,7 @@ def counters(address: str) -> dict[str, float]:
     """What the engine has counted since it started, from its /metrics.
 
     Names as llama.cpp's: n_decode_total is passes, n_busy_slots_per_decode the slots that wrote in
-    one, requests_deferred the readers who wait now.
+    one on average, requests_processing and requests_deferred who is answered and who waits now.
     """
     with httpx.Client(base_url=_own(address), timeout=PATIENCE, trust_env=False) as client:
         answer = client.get("/metrics")
