@@ -6,6 +6,7 @@ answer to the first choices stays, as text.
 
 from __future__ import annotations
 
+import difflib
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from openmodels import catalog, doctor, licences, sizing
 ANY = "any"
 SHOWN = 12  # rows of the table of models
 WIDEST = 180  # characters of a line of text
+LISTED = 20  # choices named in an error, all of them
 SIZES = {"up to 10 B": (0, 10), "10 to 100 B": (10, 100), "over 100 B": (100, float("inf"))}
 INPUTS = ("image", "audio", "video")
 USERS = {"up to 100 million": 0, "100 to 700 million": 101, "over 700 million": 701}
@@ -25,8 +27,13 @@ Row = tuple[str, ...]
 
 
 def choice(name: str, options: Sequence[str] | Mapping[str, object], value=None):
-    """A labelled drop-down list; with a mapping, its values are passed on. First value: default."""
+    """A labelled drop-down list; with a mapping, its values are passed on. First value: default.
+
+    ValueError, with what is offered, for a value that is not.
+    """
     pairs = list(options.items()) if isinstance(options, Mapping) else [(o, o) for o in options]
+    if value is not None and value not in [offered for _, offered in pairs]:
+        raise ValueError(_not_offered(name, value, [offered for _, offered in pairs]))
     return ipywidgets.Dropdown(
         options=pairs,
         value=pairs[0][1] if value is None else value,
@@ -34,6 +41,15 @@ def choice(name: str, options: Sequence[str] | Mapping[str, object], value=None)
         style={"description_width": "initial"},
         layout={"width": "max-content"},
     )
+
+
+def _not_offered(name: str, value: object, offered: list) -> str:
+    """What was given and what there is; of a long list, what comes closest."""
+    given, *known = (str(getattr(one, "id", one)) for one in (value, *offered))
+    if len(known) <= LISTED:
+        return f"{name}: {given!r} is not among the choices: {', '.join(known)}"
+    close = ", ".join(difflib.get_close_matches(given, known, 5, 0.3))
+    return f"{name}: {given!r} is not among the {len(known)} choices; closest: {close or 'none'}"
 
 
 def tick(name: str, value: bool = False):
@@ -162,10 +178,17 @@ def shelf(
     return sorted(found, key=lambda one: one[0].release_date, reverse=True)
 
 
-def models(here: doctor.Machine | None = None, **chosen: str) -> Explorer:
+def models(
+    here: doctor.Machine | None = None,
+    licence: str = ANY,
+    size: str = ANY,
+    takes: str = ANY,
+    runs_here: str = ANY,
+) -> Explorer:
     """Explore the catalogue: by licence, size, what a model takes, and whether it runs here.
 
-    here: the machine to judge by; this one if left out. chosen: the first choices, as for `shelf`.
+    here: the machine to judge by; this one if left out. The others: the first choices, as for
+    `shelf`.
     """
     here = here or doctor.machine()
 
@@ -186,10 +209,10 @@ def models(here: doctor.Machine | None = None, **chosen: str) -> Explorer:
 
     return Explorer(
         look_up,
-        choice("licence", [ANY, *licences.KINDS], chosen.get("licence")),
-        choice("size", [ANY, *SIZES], chosen.get("size")),
-        choice("takes", [ANY, *INPUTS], chosen.get("takes")),
-        choice("runs here", [ANY, "yes", "no"], chosen.get("runs_here")),
+        choice("licence", [ANY, *licences.KINDS], licence),
+        choice("size", [ANY, *SIZES], size),
+        choice("takes", [ANY, *INPUTS], takes),
+        choice("runs here", [ANY, "yes", "no"], runs_here),
     )
 
 
@@ -256,7 +279,11 @@ WEIGHTS = {
     "5 bits (q5_k_m)": "q5_k_m",
     "4 bits (q4_k_m)": "q4_k_m",
     "4 bits, plain (q4_0)": "q4_0",
+    "4 bits, as published (mxfp4)": "mxfp4",
 }
+# Trained with their experts in this format and published so, in the words of OpenAI's README:
+# https://github.com/openai/gpt-oss/blob/7b58334/README.md
+IN_MXFP4 = ("gpt-oss",)  # families
 CONTEXTS = tuple(2**k for k in range(10, 21))  # tokens
 CROWDS = (1, 2, 4, 8, 16, 32, 64, 128)  # users at a time
 HERE = "this machine"
@@ -278,11 +305,13 @@ def load_of(model: catalog.Model, kind: str, tokens: int) -> Load:
     """What a model's weights of this kind and one context of `tokens` take, and a token reads.
 
     From the config where the course has one, else from the catalogue's row. LookupError with the
-    reason for a model whose size is not published or whose weights are not.
+    reason for a model whose size is not published or whose weights are not, or not in mxfp4.
     """
     verdict, reason = runs_at_all(model)
     if verdict:
         raise LookupError(reason)
+    if kind == "mxfp4" and model.family not in IN_MXFP4:
+        raise LookupError("not published in mxfp4, choose other weights")
     tokens = min(tokens, model.context_length or tokens)
     try:
         config = catalog.config(model.id)
@@ -292,15 +321,28 @@ def load_of(model: catalog.Model, kind: str, tokens: int) -> Load:
         active = model.params_active_B
         read = sizing.weight_bytes(round(active * 1e9), kind) if active else None
         return Load(weights, bits, read, *_row_cache(model, tokens), tokens)
-    counted = f"{kind}, tensor by tensor"
     kept = sizing.kv_bytes(config, tokens)
-    read = sizing.decode_bytes(config, 0, kind)
-    return Load(_file(model.id, kind), counted, read, kept, "layer by layer", tokens)
+    return Load(*_file(model.id, kind), kept, "layer by layer", tokens)
 
 
 @cache
-def _file(id: str, kind: str) -> int:
-    return sum(sizing.gguf_bytes(catalog.config(id), kind).values())
+def _file(id: str, kind: str) -> tuple[int, str, int]:
+    """(bytes, how counted, bytes read for a token) of a model's file.
+
+    Read is what is multiplied with: layers and head, without the experts that a token leaves out.
+    Those are taken at the mean bits of the layers, which are experts for the most part; beside
+    mxfp4 experts the other matrices keep 8 bits, so there at their own.
+    """
+    config = catalog.config(id)
+    parts = sizing.gguf_bytes(config, "mxfp4_moe" if kind == "mxfp4" else kind)
+    text, everything = config.get_text_config(), sizing.parameters(config)
+    tables = text.vocab_size * text.hidden_size * (1 if text.tie_word_embeddings else 2)
+    bits = 8 * parts["layers"] / (everything - tables - parts["tower"] // 2)  # a tower: 16 bits
+    if kind == "mxfp4":
+        bits = sizing.BITS_PER_WEIGHT[kind]
+    left_out = bits / 8 * (everything - sizing.active_parameters(config))
+    read = parts["layers"] + (parts["head"] or parts["embedding"]) - round(left_out)
+    return sum(parts.values()), f"{kind}, tensor by tensor", read
 
 
 def _row_cache(model: catalog.Model, tokens: int) -> tuple[int | None, str]:
@@ -334,14 +376,15 @@ def fit(
     here: doctor.Machine | None = None,
     bandwidth: float | None = None,
     model: str = "qwen2.5-7b",
-    weights: str = "q4_k_m",
+    weights: str | None = None,
     context: int = 8192,
     users: int = 1,
 ) -> Explorer:
     """Will it fit, and how fast can it be? A machine, a model, its weights, a context, users.
 
     here: this machine if left out. bandwidth: its memory's, in bytes a second; without it this
-    machine has no ceiling. The other arguments are the first choices.
+    machine has no ceiling. weights: a value of WEIGHTS; left out, q4_k_m, or mxfp4 for a model that
+    is published so. The other arguments are the first choices too.
     """
     known = machines(here or doctor.machine())
     known[HERE] = known[HERE][0], bandwidth
@@ -360,14 +403,27 @@ def fit(
             words += f" Its context ends at {load.tokens:,} tokens."
         return words, _bill(load, users, found, speed)
 
+    named = choice("model", [row.id for row in catalog.models()], model)
+    kinds = choice("weights", WEIGHTS, weights or _four_bits(model))
+
+    def follow(change) -> None:
+        if kinds.value in (_four_bits(change.old), "mxfp4"):
+            kinds.value = _four_bits(change.new)
+
+    named.observe(follow, names="value")
     return Explorer(
         look_up,
         choice("machine", list(known)),
-        choice("model", [row.id for row in catalog.models()], model),
-        choice("weights", WEIGHTS, weights),
+        named,
+        kinds,
         choice("context", {f"{n:,} tokens": n for n in CONTEXTS}, context),
         choice("users", {str(n): n for n in CROWDS}, users),
     )
+
+
+def _four_bits(model: str) -> str:
+    """The weights to begin with: mxfp4 where a model is published so."""
+    return "mxfp4" if catalog.get(model).family in IN_MXFP4 else "q4_k_m"
 
 
 def _bill(load: Load, users: int, found: sizing.Fit, speed: float | None) -> list[Row]:

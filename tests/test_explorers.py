@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from openmodels import catalog, doctor, explorers, licences, plots, sizing
+from openmodels import catalog, doctor, explorers, licences, plots, sizing, widgets
 
 GB = sizing.GB
 
@@ -203,8 +203,10 @@ def test_intervals_show_every_row_in_per_cent():
 def test_the_load_of_a_model_with_a_config_is_counted():
     load = explorers.load_of(catalog.get("qwen2.5-0.5b"), "float32", 1000)
     assert load.weights == 4 * 494_032_768 and load.cache == 1000 * 12_288
-    matrices = load.weights - load.read  # only biases and norms are not multiplied with
-    assert 0 < matrices < 0.001 * load.weights
+    assert load.read == load.weights  # one table at both ends
+    apart = explorers.load_of(catalog.get("qwen2.5-7b"), "q4_k_m", 1000)
+    parts = sizing.gguf_bytes(catalog.config("qwen2.5-7b"), "q4_k_m")
+    assert apart.read == parts["layers"] + parts["head"] < apart.weights
     longest = explorers.load_of(catalog.get("qwen2.5-0.5b"), "q4_0", 10**6)
     assert longest.tokens == 32_768 and longest.cache == 32_768 * 12_288
 
@@ -272,6 +274,44 @@ def test_the_ceiling_is_bandwidth_over_bytes():
     assert "of 80.0 GB available" in explorer.text
     unmeasured = explorers.fit(machine(24), None, "qwen2.5-0.5b")
     assert "fits: needs" in unmeasured.text and "tokens a second" not in unmeasured.text
+
+
+@pytest.mark.parametrize("id", ["mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3", "llama-4-scout"])
+def test_a_mixture_reads_the_experts_that_a_token_meets(id):
+    read = explorers.load_of(catalog.get(id), "bfloat16", 1).read
+    assert read == pytest.approx(sizing.decode_bytes(catalog.config(id), 0, "bfloat16"), rel=0.01)
+
+
+def test_gpt_oss_comes_in_mxfp4_and_nothing_else_does():
+    explorer = explorers.fit(machine(80), 3350 * GB, "gpt-oss-120b")
+    file = sum(sizing.gguf_bytes(catalog.config("gpt-oss-120b"), "mxfp4_moe").values())
+    needed = sizing.needed_bytes(file, sizing.kv_bytes(catalog.config("gpt-oss-120b"), 8192))
+    assert f"fits: needs {sizing.gigabytes(needed)} of 80.0 GB" in explorer.text
+    _, model, weights, *_ = explorer.controls
+    model.value = "qwen2.5-7b"
+    assert weights.value == "q4_k_m"
+    weights.value, model.value = "q8_0", "gpt-oss-20b"
+    assert weights.value == "q8_0"  # a choice stays
+    weights.value = "mxfp4"
+    assert "× 4.25 bits" in explorer.text
+    asked = explorers.fit(machine(80), None, "qwen2.5-7b", "mxfp4")
+    assert asked.text == "qwen2.5-7b: not published in mxfp4, choose other weights."
+
+
+@pytest.mark.parametrize(
+    "chosen, said",
+    [
+        ({"users": 3}, "users: '3' is not among the choices: 1, 2, 4"),
+        ({"context": 5000}, "context: '5000' is not among the choices: 1024, 2048"),
+        ({"weights": "q2_k"}, "weights: 'q2_k' is not among the choices: float32"),
+        ({"model": "qwen2.5-8b"}, r"model: 'qwen2.5-8b' .* \d+ choices; closest: qwen2.5-7b"),
+    ],
+)
+def test_a_choice_that_is_not_offered_is_named_with_what_is(chosen, said):
+    with pytest.raises(ValueError, match=said):
+        explorers.fit(machine(24), **chosen)
+    with pytest.raises(ValueError, match="card: 'RTX 4090' .* RTX 5060 Ti 16GB, RTX 5080"):
+        widgets.own_or_api("qwen2.5-7b", "Alibaba", "RTX 4090")
 
 
 def test_the_explorer_of_fits_takes_every_model_and_keyboard():

@@ -153,6 +153,9 @@ def test_turning_twice_changes_nothing():
 def test_matrices_are_stored_in_the_kind_asked_for(kind, bits):
     read = gguf.GGUFReader(export.gguf_file("mini-qwen", kind))
     assert read.get_field("general.file_type").contents() == int(export.FILE_TYPES[kind])
+    # the specification of GGUF asks for it where a tensor is quantised
+    version = read.get_field("general.quantization_version")
+    assert (version and version.contents()) == (2 if bits < 16 else None)
     matrices = [tensor for tensor in read.tensors if len(tensor.shape) == 2]
     assert {tensor.tensor_type for tensor in matrices} == {export.KINDS[kind]}
     size = sum(tensor.n_bytes for tensor in matrices) * 8

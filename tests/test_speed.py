@@ -63,6 +63,8 @@ def test_bandwidth_is_that_of_the_fastest_piece(monkeypatch):
     clock = iter([0, 2, 10, 10.5, 20, 24, 30, 31])
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
     assert speed.bandwidth(size=2 * speed.PIECE, rounds=2) == speed.PIECE / 0.5
+    clock = iter([0, 2, 10, 10.5])
+    assert speed.bandwidth(size=2 * speed.PIECE, rounds=2, cores=2) == 2 * speed.PIECE / 0.5
     with pytest.raises(ValueError, match="less than a piece"):
         speed.bandwidth(size=1000)
 

@@ -48,7 +48,7 @@ FILLING = {
     "<|fim_middle|>": gguf.Keys.Tokenizer.FIM_MID_ID,
 }
 PREFIXES = ("language_model.", "model.language_model.")
-VERSION = 2  # of what this module writes: part of the key of the cache
+VERSION = 3  # of what this module writes: part of the key of the cache
 
 Tensors = Iterator[tuple[str, np.ndarray]]
 
@@ -72,7 +72,7 @@ def export(home: Path, file: Path, kind: str = "f16") -> Path:
     def fill(writer: gguf.GGUFWriter) -> None:
         text = config.get_text_config()
         writer.add_name(Path(home).name)
-        writer.add_file_type(FILE_TYPES[kind])
+        tell_kind(writer, kind)
         describe(writer, text, architecture)
         tell_tokens(writer, Path(home), config)
         names = gguf.get_tensor_name_map(architecture, text.num_hidden_layers)
@@ -102,7 +102,7 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
     def fill(writer: gguf.GGUFWriter) -> None:
         writer.add_type(gguf.GGUFType.MMPROJ)
         writer.add_name(Path(home).name)
-        writer.add_file_type(FILE_TYPES[kind])
+        tell_kind(writer, kind)
         writer.add_clip_has_vision_encoder(True)
         writer.add_clip_projector_type(gguf.VisionProjectorType.LLAMA4)
         writer.add_vision_projection_dim(config.get_text_config().hidden_size)
@@ -168,6 +168,13 @@ def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], Non
     finally:
         Path(draft).unlink(missing_ok=True)
     return file
+
+
+def tell_kind(writer: gguf.GGUFWriter, kind: str) -> None:
+    """The kind of most matrices; where they are in blocks, also the version of the blocks."""
+    writer.add_file_type(FILE_TYPES[kind])
+    if KINDS[kind] not in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16):
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
 def describe(writer: gguf.GGUFWriter, text: PreTrainedConfig, architecture) -> None:

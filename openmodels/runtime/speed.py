@@ -1,14 +1,15 @@
 """How fast memory is read here, and how fast a model of a given shape writes.
 
 A token takes the same work whatever the weights are, so a shape of the catalogue, filled with
-random numbers, is as fast as the model itself. Speeds are of one core and counted in its own time,
-which stops while other programs have it; of several short measurements the fastest counts.
+random numbers, is as fast as the model itself. Those speeds are of one core and counted in its own
+time, which stops while other programs have it; of several short measurements the fastest counts.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +25,27 @@ SHARD = "200MB"  # of the weights in a file: a reader holds one file at a time
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def bandwidth(size: int = READ, rounds: int = 3) -> float:
-    """Bytes a second that one core reads from memory: the fastest of many pieces of 8 MiB.
+def bandwidth(size: int = READ, rounds: int = 3, cores: int = 1) -> float:
+    """Bytes a second read from memory, by one core or by several at a time.
 
-    size: bytes to read from, `rounds` times over. ValueError below one piece. A size that the
-    processor's cache holds measures the cache.
+    The fastest of many short looks; in each, every core reads a piece of 8 MiB. size: bytes to read
+    from, `rounds` times over, at least a piece for each core. ValueError below one piece. A size
+    that the processor's cache holds measures the cache.
     """
     if size < PIECE:
         raise ValueError(f"{size} bytes are less than a piece of {PIECE}")
-    memory = np.ones((size // PIECE, PIECE // 4), np.float32)
+    looks = max(1, size // (cores * PIECE))
+    memory = np.ones((looks, cores, PIECE // 4), np.float32)
     fastest = float("inf")
-    for piece in [*memory] * rounds:
-        start = time.perf_counter()
-        piece.max()
-        fastest = min(fastest, time.perf_counter() - start)
-    return PIECE / fastest
+    with ThreadPoolExecutor(cores) as pool:
+        for pieces in [*memory] * rounds:
+            start = time.perf_counter()
+            if cores == 1:
+                pieces.max()
+            else:
+                list(pool.map(np.max, pieces))  # numpy lets other threads run meanwhile
+            fastest = min(fastest, time.perf_counter() - start)
+    return cores * PIECE / fastest
 
 
 def random_model(id: str, home: Path, seed: int = 0) -> Path:
