@@ -1,23 +1,26 @@
 """Speeds of the course's engine and server on this machine, each beside its peer, in one run.
 
-`python -m openmodels.bench [--json]`. Rounds of all peers alternate, so that what else the machine
-does meets them alike; numbers are medians over rounds. Asserts nothing.
+`python -m openmodels.bench [--small] [--json]`. Rounds of all peers alternate, so that what else
+the machine does meets them alike; numbers are medians over rounds. Asserts nothing.
 """
 
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import httpx
 import torch
 
 from openmodels import minis
 from openmodels.minis import evaluate
-from openmodels.runtime import export
+from openmodels.runtime import export, speed
 from openmodels.runtime.engine import Engine
 from openmodels.runtime.server import Server
 
@@ -25,6 +28,7 @@ PROMPT = "Who runs the bakery, and what does a coat cost at the market?"
 # llama.cpp closes a connection after a stream, so that neither client keeps any
 CLIENT = {"timeout": None, "trust_env": False, "limits": httpx.Limits(max_keepalive_connections=0)}
 SLOTS = 8
+SHAPE = "qwen2.5-0.5b"
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -124,20 +128,53 @@ def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
     return found
 
 
+def batching(rounds: int) -> dict[str, float]:
+    """What slots bring where weights come from memory: a real shape's, 1 GB of random numbers.
+
+    A miniature's weights stay in the processor's cache, so that eight slots share little there.
+    Raises MemoryError.
+    """
+    how = {"n_predict": 24, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        home = speed.random_model(SHAPE, folder / SHAPE)
+        file = export.export(home, folder / f"{SHAPE}.gguf", "f16")
+        pool = stack.enter_context(ThreadPoolExecutor(SLOTS))
+
+        def together(engine: Engine) -> None:
+            list(pool.map(lambda _: engine.complete("Hello", **how), range(SLOTS)))
+
+        works = {}
+        for slots in (1, SLOTS):
+            engine = stack.enter_context(Engine(file, slots=slots, context=256))
+            works[f"{SHAPE}'s shape, {SLOTS} texts, {slots} slot{'s' * (slots > 1)}"] = partial(
+                together, engine
+            )
+        one, many = alternate(works, rounds).values()
+    texts = SLOTS * how["n_predict"]
+    found = {
+        f"{name}, tokens/s": texts / took for name, took in zip(works, (one, many), strict=True)
+    }
+    return found | {f"{SLOTS} slots / 1 slot, {SHAPE}'s shape": one / many}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", default="mini-qwen", help="a miniature's name")
     parser.add_argument("--tokens", type=int, default=128, help="written in each answer")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="without the shape of 1 GB")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     told = parser.parse_args()
     found = measure(told.name, told.tokens, told.rounds)
+    if not told.small:
+        found |= batching(rounds=3)
     if told.json:
         print(json.dumps(found, indent=1))
         return
     print(f"{told.name}, {torch.get_num_threads()} threads")
     for name, value in found.items():
-        print(f"{name:42} {value:9,.2f}" if value < 100 else f"{name:42} {value:9,.0f}")
+        print(f"{name:46} {value:9,.2f}" if value < 100 else f"{name:46} {value:9,.0f}")
 
 
 if __name__ == "__main__":
