@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import socket
 import struct
 import threading
@@ -35,7 +36,7 @@ from openmodels.runtime.pool import Pool
 from openmodels.runtime.store import MAX_BLOB, Model, Refused, Store
 from openmodels.runtime.writing import Line, Writer
 
-PORT = 11434  # Ollama's
+PORT = 11435  # beside Ollama's 11434, which stays free for a real one
 MAX_BODY = 64 * 2**20  # bytes of a request in JSON, pictures included
 VERSION = {
     "version": "0.1.0-openmodels",
@@ -605,12 +606,13 @@ class Server:
         self.pool = Pool(self.store, threads=threads)
         # told that it is TCP, asyncio sends small answers at once instead of 40 ms later
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((HOST, port))
         except OSError as error:
             self._socket.close()
-            raise OSError(f"port {port} on {HOST} is taken; is an Ollama running?") from error
+            raise OSError(f"port {port} on {HOST} is taken: choose another, or 0") from error
         self.address = f"http://{HOST}:{self._socket.getsockname()[1]}"
         self._own, self._idle = Own(build(self.store, self.pool)), idle
         self._uvicorn = uvicorn.Server(
@@ -662,6 +664,7 @@ def main() -> None:
     told = parser.parse_args()
     server = Server(told.port, idle=told.idle and 60 * told.idle)
     print(f"{VERSION['stand_in']} It listens on {server.address}", flush=True)
+    print(f"For clients of Ollama: OLLAMA_HOST={server.address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
 

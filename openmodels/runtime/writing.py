@@ -8,7 +8,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -172,9 +172,14 @@ class Writer:
                 messages = await _seen(wish.model, messages)
                 pieces = self._converse(loaded, wish, messages, tools)
             else:
-                pieces = self._shortened(loaded, wish, messages, template)
+                pieces = _shortened(
+                    wish,
+                    messages,
+                    lambda kept: self._continue(loaded, wish, [template.render(kept)]),
+                )
             async with aclosing(pieces):
                 async for piece in pieces:
+                    piece.pop("written", None)
                     message = {"role": "assistant", "content": piece.pop("text")}
                     for key in ("thinking", "tool_calls"):
                         if piece.get(key):
@@ -244,7 +249,7 @@ class Writer:
                         piece["context"] = past + found["tokens"]
                     yield _line(wish, ready, response=text, **piece)
 
-    async def _converse(
+    def _converse(
         self, loaded: Loaded, wish: Wish, messages: Sequence[dict], tools: list[dict]
     ) -> AsyncIterator[dict]:
         """An answer in the model's own template; old messages go where a slot is too small."""
@@ -260,19 +265,11 @@ class Writer:
             )
         if wish.labels is not None:
             told["logprobs"], told["top_logprobs"] = True, wish.labels
-        kept = list(messages)
-        while True:
-            told["messages"] = _openai(kept)
-            pieces = self._spoken(loaded, wish, told)
-            try:
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield piece
-                return
-            except TooLong:
-                if not wish.cut:
-                    raise
-                kept = _without_oldest(kept)
+
+        def spoken(kept: list[dict]) -> AsyncIterator[dict]:
+            return self._spoken(loaded, wish, told | {"messages": _openai(kept)})
+
+        return _shortened(wish, messages, spoken)
 
     async def _spoken(self, loaded: Loaded, wish: Wish, told: dict) -> AsyncIterator[dict]:
         """llama.cpp's chunks as pieces: text, thinking, tool_calls, at last done."""
@@ -313,24 +310,6 @@ class Writer:
             yield {"text": "", "tool_calls": found}
         counts = _counts(usage["prompt_tokens"], usage["completion_tokens"], timings)
         yield _end(reason == "length", labels) | counts
-
-    async def _shortened(
-        self, loaded: Loaded, wish: Wish, messages: Sequence[dict], template: Template
-    ) -> AsyncIterator[dict]:
-        """As _converse, in a template of Go's."""
-        kept = list(messages)
-        while True:
-            pieces = self._continue(loaded, wish, [template.render(kept)])
-            try:
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        piece.pop("written", None)
-                        yield piece
-                return
-            except TooLong:
-                if not wish.cut:
-                    raise
-                kept = _without_oldest(kept)
 
     async def _continue(self, loaded: Loaded, wish: Wish, prompt: list) -> AsyncIterator[dict]:
         """A continued prompt, of tokens and texts, in pieces; `written` is the text unparted."""
@@ -486,6 +465,24 @@ def _narrow(vector: list[float], width: int | None) -> list[float]:
         return vector
     length = math.sqrt(sum(one * one for one in vector[:width])) or 1.0
     return [one / length for one in vector[:width]]
+
+
+async def _shortened(
+    wish: Wish, messages: list[dict], write: Callable[[list[dict]], AsyncIterator[dict]]
+) -> AsyncIterator[dict]:
+    """What is written to messages; where a slot is too small for them, the oldest go."""
+    kept = list(messages)
+    while True:
+        pieces = write(kept)
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+            return
+        except TooLong:
+            if not wish.cut:
+                raise
+            kept = _without_oldest(kept)
 
 
 def _without_oldest(messages: list[dict]) -> list[dict]:
