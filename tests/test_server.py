@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -638,6 +639,29 @@ def test_bodies_and_files_over_the_limit(served, plain, client, monkeypatch):
         assert plain.post(f"/api/blobs/sha256:{digest}", content=sent).status_code == 413
     assert plain.head(f"/api/blobs/sha256:{digest}").status_code == 404
     assert not list(served.store.root.rglob("*.part"))
+    well(client)
+
+
+ENDLESS = {
+    "a header": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 2**22,
+    "many headers": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 2**20,
+    "an address": b"GET /" + b"a" * 2**22,
+    "a trailer": b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\n{}\r\n0\r\nX: " + b"a" * 2**22,
+}
+
+
+@pytest.mark.parametrize("part", ENDLESS)
+def test_heads_without_an_end_are_cut_off(served, client, part):
+    said = b""
+    with socket.create_connection(("127.0.0.1", served._socket.getsockname()[1])) as line:
+        line.settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            line.sendall(ENDLESS[part])  # the end of the request never comes
+        with contextlib.suppress(ConnectionError):
+            while piece := line.recv(2**16):
+                said += piece
+    assert said == b"" or said.startswith(b"HTTP/1.1 400")
     well(client)
 
 

@@ -28,6 +28,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from openmodels.runtime import asked as checks
 from openmodels.runtime.asked import Asked
@@ -37,6 +38,7 @@ from openmodels.runtime.store import MAX_BLOB, Model, Refused, Store
 from openmodels.runtime.writing import Line, Writer
 
 PORT = 11435  # beside Ollama's 11434, which stays free for a real one
+MAX_HEAD = 2**16  # bytes of a request before its body
 MAX_BODY = 64 * 2**20  # bytes of a request in JSON, pictures included
 VERSION = {
     "version": "0.1.0-openmodels",
@@ -47,6 +49,30 @@ HOSTS = ("127.0.0.1", "localhost", "[::1]")
 KINDS = {400: "invalid_request_error", 404: "not_found_error"}
 
 Work = Callable[[Asked], Awaitable[Response]]
+
+
+class Bounded(HttpToolsProtocol):
+    """uvicorn's protocol with an end to the head of a request: httptools sets none."""
+
+    unread = 0  # bytes that are no body and end no head
+
+    def data_received(self, data: bytes) -> None:
+        self.unread += len(data)
+        super().data_received(data)
+        if self.unread > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_headers_complete(self) -> None:
+        self.unread = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.unread = 0
+        super().on_message_complete()
 
 
 class Own:
@@ -618,6 +644,7 @@ class Server:
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 self._own,
+                http=Bounded,
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=1,
