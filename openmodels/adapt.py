@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedConfig
 
 from openmodels.harbour import Instance
 from openmodels.minis import data
+from openmodels.runtime.lora import WEIGHTS as ADAPTER
 
-ADAPTER = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 UNNAMED = -100  # the label of a token that is not learned, as transformers reads it
 

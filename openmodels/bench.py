@@ -21,12 +21,11 @@ import torch
 from openmodels import minis
 from openmodels.minis import evaluate
 from openmodels.runtime import export, speed
-from openmodels.runtime.engine import Engine
+from openmodels.runtime.engine import NONE_KEPT, Engine
 from openmodels.runtime.server import Server
 
 PROMPT = "Who runs the bakery, and what does a coat cost at the market?"
-# llama.cpp closes a connection after a stream, so that neither client keeps any
-CLIENT = {"timeout": None, "trust_env": False, "limits": httpx.Limits(max_keepalive_connections=0)}
+CLIENT = {"timeout": None, "trust_env": False, "limits": NONE_KEPT}  # both of them, to be fair
 SLOTS = 8
 SHAPE = "qwen2.5-0.5b"
 

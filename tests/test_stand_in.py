@@ -2,15 +2,13 @@
 
 import base64
 import hashlib
-import io
 import json
 import re
 from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
-from test_server import adapter
+from test_server import adapter, picture
 
 from openmodels.runtime.export import gguf_file
 from openmodels.runtime.server import Server
@@ -38,21 +36,16 @@ BODIES = {
 MODELS = {"suffix": "mini-qwen-coder", "think": "mini-r1", "reasoning_effort": "mini-r1"}
 
 
-def picture() -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 def sample(path: str, name: str, blobs: dict[str, str]) -> dict:
     """A field that the table gives without a value, with what it needs."""
     if name == "images":
-        url = {"url": f"data:image/png;base64,{picture()}"}
+        seen = base64.b64encode(picture((200, 0, 0))).decode()
+        url = {"url": f"data:image/png;base64,{seen}"}
         text = {"type": "text", "text": "What colour?"}
-        message = {"role": "user", "content": "What colour?", "images": [picture()]}
+        message = {"role": "user", "content": "What colour?", "images": [seen]}
         if path.startswith("/v1"):
             message = {"role": "user", "content": [{"type": "image_url", "image_url": url}, text]}
-        told = {"images": [picture()]} if path == "/api/generate" else {"messages": [message]}
+        told = {"images": [seen]} if path == "/api/generate" else {"messages": [message]}
         return {"model": "mini-scout"} | told
     known = {"tools": [TOOL], "options": SHORT, "messages": ASK, "suffix": "return x"}
     if name == "files":

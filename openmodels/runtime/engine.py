@@ -15,6 +15,9 @@ import httpx
 
 HOST = "127.0.0.1"
 SMALL = 100 * 2**20  # bytes of a file that one thread runs fastest
+# for llama.cpp's clients: it closes a connection after a stream, so that a kept one would fail the
+# next request, and an idle one holds a thread of its
+NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 _starting = threading.Lock()  # loading takes every core: one at a time
 
 
@@ -73,10 +76,8 @@ class Engine:
             except Exception as error:
                 raise EngineError(f"llama.cpp does not load {Path(file).name}: {error}") from error
         self.address = self._server.listening_address
-        # llama.cpp closes a connection after a stream: a kept one would fail the next request
-        none_kept = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.Client(
-            base_url=self.address, timeout=None, trust_env=False, limits=none_kept
+            base_url=self.address, timeout=None, trust_env=False, limits=NONE_KEPT
         )
 
     def __enter__(self) -> "Engine":
@@ -94,19 +95,19 @@ class Engine:
         """What llama.cpp answers to a request at `path`; EngineError where it refuses."""
         answer = self._client.post(path, json=body)
         if answer.status_code != 200:
-            raise EngineError(_words(answer.content), answer.status_code)
+            raise EngineError(problem(answer.content)[0], answer.status_code)
         return answer.json()
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The answer in pieces, as they are written. Leaving the loop frees the slot."""
         with self._client.stream("POST", path, json=body | {"stream": True}) as answer:
             if answer.status_code != 200:
-                raise EngineError(_words(answer.read()), answer.status_code)
+                raise EngineError(problem(answer.read())[0], answer.status_code)
             for line in answer.iter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     piece = json.loads(line.removeprefix("data: "))
                     if "error" in piece:
-                        raise EngineError(_words(json.dumps(piece).encode()))
+                        raise EngineError(problem(line.removeprefix("data: ").encode())[0])
                     yield piece
 
     def complete(self, prompt: str | Sequence[int], **how: Any) -> dict[str, Any]:
@@ -137,10 +138,12 @@ def threads_for(file: Path | str) -> int:
     return 1 if Path(file).stat().st_size < SMALL else os.cpu_count() or 1
 
 
-def _words(content: bytes) -> str:
-    """The message of an error answer."""
+def problem(content: bytes) -> tuple[str, str | None]:
+    """The message of an error that llama.cpp answers, and what type of error it calls it."""
     try:
         error = json.loads(content)["error"]
-        return error["message"] if isinstance(error, dict) else str(error)
+        if isinstance(error, dict):
+            return str(error["message"]), error.get("type")
+        return str(error), None
     except (ValueError, KeyError, TypeError):
-        return content.decode(errors="replace")[:500] or "no answer"
+        return content.decode(errors="replace")[:500] or "no answer", None

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from openmodels.runtime.engine import NONE_KEPT
+
 HOSTS = ("127.0.0.1", "localhost", "::1")
 MOST_REQUESTS = 2000
 MOST_READERS = 256
@@ -164,9 +166,8 @@ def _own(address: str) -> str:
 def _client(address: str, bodies: Sequence[dict]) -> httpx.AsyncClient:
     if not 1 <= len(bodies) <= MOST_REQUESTS:
         raise ValueError(f"from 1 to {MOST_REQUESTS} requests in a run, not {len(bodies)}")
-    none_kept = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx.AsyncClient(
-        base_url=_own(address), timeout=PATIENCE, trust_env=False, limits=none_kept
+        base_url=_own(address), timeout=PATIENCE, trust_env=False, limits=NONE_KEPT
     )
 
 

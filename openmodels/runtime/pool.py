@@ -16,7 +16,7 @@ from typing import Any
 import httptools
 import httpx
 
-from openmodels.runtime.engine import Engine, EngineError
+from openmodels.runtime.engine import NONE_KEPT, Engine, EngineError, problem
 from openmodels.runtime.store import Model, Refused, Store
 
 KEEP = 300.0  # seconds
@@ -60,9 +60,7 @@ class Pool:
         self._changed = asyncio.Condition()
         self._waiting = 0
         self._tasks: set[asyncio.Task] = set()
-        # an idle connection would hold one of the engine's threads
-        none_kept = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._client = httpx.AsyncClient(timeout=None, trust_env=False, limits=none_kept)
+        self._client = httpx.AsyncClient(timeout=None, trust_env=False, limits=NONE_KEPT)
 
     @asynccontextmanager
     async def use(
@@ -213,10 +211,10 @@ class Pool:
                     async for line in lines:
                         if not line.startswith(b"data: ") or line == b"data: [DONE]":
                             continue
-                        piece = json.loads(line.removeprefix(b"data: "))
+                        data = line.removeprefix(b"data: ")
+                        piece = json.loads(data)
                         if "error" in piece:
-                            code = piece["error"].get("code", 500)
-                            raise _refusal(code, json.dumps(piece).encode())
+                            raise _refusal(piece["error"].get("code", 500), data)
                         yield piece
             except (OSError, EOFError, httptools.HttpParserError) as error:
                 raise await self._lost(loaded, error) from error
@@ -274,11 +272,7 @@ class TooLong(Refused):
 
 
 def _refusal(status: int, content: bytes) -> Refused:
-    try:
-        error = json.loads(content)["error"]
-        words, kind = str(error["message"]), error.get("type")
-    except (ValueError, KeyError, TypeError):
-        words, kind = content.decode(errors="replace")[:500] or "no answer", None
+    words, kind = problem(content)
     if kind == "exceed_context_size_error":
         return TooLong(400, words)
     return Refused(status, words)
