@@ -9,11 +9,11 @@ __all__ = ["connect", "device", "load"]
 
 def __getattr__(name: str):
     if name == "connect":
-        from openmodels.runtime.connect import connect
+        from openmodels.serving.connect import connect
 
         return connect
     if name in __all__:
-        from openmodels import switch
+        from openmodels import loading
 
-        return getattr(switch, name)
+        return getattr(loading, name)
     raise AttributeError(f"module 'openmodels' has no attribute {name!r}")

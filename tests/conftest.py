@@ -4,7 +4,7 @@ import json
 
 import notebooks
 
-from openmodels.runtime import connect
+from openmodels.serving import connect
 
 REPORT = notebooks.ROOT / "build" / "test-report.json"
 COLUMNS = {

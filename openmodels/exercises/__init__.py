@@ -7,13 +7,13 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from openmodels import switch
+    from openmodels import loading
 
 
-def quietly(name: str) -> switch.Loaded:
+def quietly(name: str) -> loading.Loaded:
     """A miniature and its tokenizer on the CPU, loaded without a word."""
-    from openmodels import switch  # brings in torch, which not every lab needs
+    from openmodels import loading  # brings in torch, which not every lab needs
 
     with contextlib.redirect_stdout(io.StringIO()):
-        model, tokenizer = switch.load(name)
-    return switch.Loaded(model.to("cpu"), tokenizer)
+        model, tokenizer = loading.load(name)
+    return loading.Loaded(model.to("cpu"), tokenizer)

@@ -17,11 +17,20 @@ import numpy as np
 import torch
 from transformers import Llama4TextConfig
 
-from openmodels import anatomy, catalog, licences, minis, sizing
+from openmodels import catalog, licences, minis, sizing
 from openmodels.check import NotYet, Wrong, exercise, expect_close
 from openmodels.exercises import quietly
-from openmodels.exercises.mistakes import Mistake, a_number, a_pair, agree, explain, plain, wrongs
+from openmodels.exercises.known_mistakes import (
+    Mistake,
+    a_number,
+    a_pair,
+    agree,
+    explain,
+    plain,
+    wrongs,
+)
 from openmodels.harbour import instances
+from openmodels.inside import architecture
 from openmodels.minis import grpo
 
 # --- 1.1 The parameters of a mixture --------------------------------------------------------------
@@ -607,8 +616,8 @@ def _additive(tokens: int, window: int) -> torch.Tensor:
 
 @cache
 def _library_masks(tokens: int, span: int) -> dict[str, torch.Tensor]:
-    window = anatomy.masks(catalog.config("mistral-7b-v0.1"), tokens, span)
-    chunk = anatomy.masks(catalog.config("llama-4-scout"), tokens, span)
+    window = architecture.masks(catalog.config("mistral-7b-v0.1"), tokens, span)
+    chunk = architecture.masks(catalog.config("llama-4-scout"), tokens, span)
     return {
         "window_mask": window["sliding_attention"],
         "chunk_mask": chunk["chunked_attention"],

@@ -32,7 +32,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from openmodels import catalog, egress, sizing, switch
+from openmodels import catalog, loading, sizing
 from openmodels.check import (
     NotYet,
     Wrong,
@@ -43,16 +43,17 @@ from openmodels.check import (
     expect_type,
 )
 from openmodels.exercises import quietly
-from openmodels.exercises.mistakes import Mistake, a_number, a_pair, explain, wrongs
+from openmodels.exercises.known_mistakes import Mistake, a_number, a_pair, explain, wrongs
+from openmodels.gguf import header, modelfile
+from openmodels.gguf.export import gguf_file
 from openmodels.harbour import instances
-from openmodels.runtime import gguf_header, modelfile
-from openmodels.runtime.engine import Engine
-from openmodels.runtime.export import gguf_file
-from openmodels.runtime.server import Server
+from openmodels.isolation import network
+from openmodels.serving.app import Server
+from openmodels.serving.engine import Engine
 
 
 @cache
-def _miniature() -> switch.Loaded:
+def _miniature() -> loading.Loaded:
     """mini-qwen on the CPU, loaded without a word.
 
     It stops and pads as full-size Qwen2.5 chat models do: the padding token is one of two stop
@@ -1051,7 +1052,7 @@ def check_gguf(gguf_counts, gguf_text) -> str:
                      "Port Lark, 百灵港", why)  # fmt: skip
         _expect_text(gguf_text, "a file of seven entries", whole, "port.end", "the quay", why)
         _expect_missing(gguf_text, whole)
-    metadata = gguf_header.read(file).metadata
+    metadata = header.read(file).metadata
     texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
     for key, value in texts.items():
         _expect_text(gguf_text, "mini-qwen-xs", file, key, value)
@@ -1523,14 +1524,14 @@ HIDING = {
 }
 
 
-def _post(outside: egress.Outside, text: str) -> None:
+def _post(outside: network.Outside, text: str) -> None:
     client = http.client.HTTPConnection(outside.host, outside.port)
     client.request("POST", "/usage", text.encode())
     client.getresponse().read()
     client.close()
 
 
-def _datagram(outside: egress.Outside, text: str) -> None:
+def _datagram(outside: network.Outside, text: str) -> None:
     family = socket.AF_INET6 if ":" in outside.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.settimeout(5)
@@ -1538,7 +1539,7 @@ def _datagram(outside: egress.Outside, text: str) -> None:
         sender.recv(16)  # it has been heard
 
 
-def _threaded(outside: egress.Outside, text: str) -> None:
+def _threaded(outside: network.Outside, text: str) -> None:
     def send() -> None:
         with contextlib.suppress(OSError):
             _post(outside, text)
@@ -1573,14 +1574,14 @@ def _home() -> Iterator[int]:
 
 
 def clients(
-    answer: Callable[[str], str], first: egress.Outside, second: egress.Outside
+    answer: Callable[[str], str], first: network.Outside, second: network.Outside
 ) -> dict[str, Callable[[str], str]]:
     """Seven clients by name, each from a question to what `answer` says to it.
 
     Two are honest. The others send the question to one of two places, each in a way of its own.
     """
 
-    def client(send: Callable | None = None, where: egress.Outside = first, rude: bool = False,
+    def client(send: Callable | None = None, where: network.Outside = first, rude: bool = False,
                when: str = "") -> Callable[[str], str]:  # fmt: skip
         def ask(question: str) -> str:
             if send and when in question:
@@ -1601,7 +1602,7 @@ def clients(
     }
 
 
-def _address(outside: egress.Outside) -> str:
+def _address(outside: network.Outside) -> str:
     host = f"[{outside.host}]" if ":" in outside.host else outside.host
     return f"{host}:{outside.port}"
 
@@ -1613,13 +1614,13 @@ def _leaks(
     """Who leaks and where to, with a choice of mistakes."""
     found: dict[str, str] = {}
     if together:
-        with egress.watch(block=block) as seen:
+        with network.watch(block=block) as seen:
             for client in asked.values():
                 with contextlib.suppress(OSError):
                     client(question)
         return {name: seen.outside[0].address for name in asked} if seen.outside else {}
     for name, client in asked.items():
-        with egress.watch(block=block) as seen:
+        with network.watch(block=block) as seen:
             if watches:
                 with contextlib.suppress(OSError if catches else ()):
                     client(ask or question)
@@ -1638,10 +1639,10 @@ def _leaks(
     "2.8",
     title="Find the client that calls home",
     hints=[
-        "One watch for each client: `with egress.watch(block=True) as seen:` around the call, then "
+        "One watch for each client: `with network.watch(block=True) as seen:` around the call, then "
         "`seen.outside`.",
         "With `block=True` nothing leaves while you look. A blocked client may stop with "
-        "`egress.Refused`, an OSError: catch it, within the watch or around it.",
+        "`network.Refused`, an OSError: catch it, within the watch or around it.",
         "An attempt has an `address`, host and port in one text. A client without attempts to the "
         "outside does not get into the dict.",
     ],
@@ -1668,7 +1669,7 @@ def _leaks(
     ],
 )  # fmt: skip
 def check_leaks(leaks) -> str:
-    with _home() as home, egress.Outside() as first, egress.Outside() as second:
+    with _home() as home, network.Outside() as first, network.Outside() as second:
         asked = clients(lambda _: _at_home(home), first, second)
         there = dict(tern=first, heron=second, puffin=second, swift=first, finch=second)
         expected = {name: _address(outside) for name, outside in there.items()}

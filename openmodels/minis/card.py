@@ -12,14 +12,14 @@ from datetime import date
 from pathlib import Path
 
 from openmodels import sizing
-from openmodels.harbour import Instance, code, flags
+from openmodels.harbour import Instance, code, pictures
 from openmodels.minis import (
     ROOT,
     TASK_WORDS,
     built,
-    coding,
     configs,
     evaluate,
+    evaluate_code,
     folder,
     images,
     rl,
@@ -206,7 +206,7 @@ def measured(name: str, count: int, seed: int) -> dict:
         "seed": seed,
         "tasks": {task: asdict(s) for task, s in scores.items()},
     }
-    if not coding.is_coder(tokenizer):
+    if not evaluate_code.is_coder(tokenizer):
         for task, row in found["tasks"].items():
             row["floor"] = floor(evaluate.draw(task, count, seed))
         found["typed_by_hand"] = typed(model, tokenizer)
@@ -471,7 +471,7 @@ def reinforced(name: str, found: dict) -> str:
 
 def watched_in(record: dict) -> list[str]:
     """The tasks of a line of the training log."""
-    return [task for task in (*train.WATCHED, *flags.TASKS, *code.TASKS) if task in record]
+    return [task for task in (*train.WATCHED, *pictures.TASKS, *code.TASKS) if task in record]
 
 
 def draw(found: dict, file: Path) -> None:

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import torch
 
-from openmodels.harbour import Harbour, Instance, code, flags
+from openmodels.harbour import Harbour, Instance, code, pictures
 from openmodels.minis.images import MINI, TOKENS, Shape
 from openmodels.minis.tokenizer import FIM, VOCABULARY
 
@@ -27,7 +27,7 @@ class Document:
     images: list[torch.Tensor] = field(default_factory=list)
 
 
-def render(tokenizer, instance: Instance | flags.Sighting, messages: int | None = None,
+def render(tokenizer, instance: Instance | pictures.Sighting, messages: int | None = None,
            ask: bool = False) -> str:  # fmt: skip
     """The chat text of an instance's first `messages` messages; ask=True opens the answer."""
     tools = getattr(instance, "tools", None)  # what is seen comes without any
@@ -39,7 +39,7 @@ def render(tokenizer, instance: Instance | flags.Sighting, messages: int | None 
     )
 
 
-def encode(tokenizer, instance: Instance | flags.Sighting, context_weight: float,
+def encode(tokenizer, instance: Instance | pictures.Sighting, context_weight: float,
            shape: Shape = MINI) -> Document:  # fmt: skip
     """Answers weigh 1, everything else `context_weight`: reading teaches copying too.
 
@@ -47,7 +47,7 @@ def encode(tokenizer, instance: Instance | flags.Sighting, context_weight: float
     """
     ids, weights = [], []
     text = render(tokenizer, instance)
-    shown = [instance.image] if isinstance(instance, flags.Sighting) else []
+    shown = [instance.image] if isinstance(instance, pictures.Sighting) else []
     if shown:
         text = shape.expand(text, len(shown))
     for number, part in enumerate(text.split(ASSISTANT)):
@@ -193,10 +193,10 @@ class Stream:
     def __init__(self, tokenizer, recipe, seed: int, batch_tokens: int, shape: Shape = MINI):
         self.tokenizer, self.recipe, self.batch_tokens = tokenizer, recipe, batch_tokens
         self.shape = shape
-        self.harbour, self.window = Harbour(seed, "train"), flags.Window(seed, "train")
+        self.harbour, self.window = Harbour(seed, "train"), pictures.Window(seed, "train")
         self.rng = random.Random(seed)
-        self.seen = {task: n for task, n in recipe.mix.items() if task in flags.TASKS}
-        self.told = {task: n for task, n in recipe.mix.items() if task not in flags.TASKS}
+        self.seen = {task: n for task, n in recipe.mix.items() if task in pictures.TASKS}
+        self.told = {task: n for task, n in recipe.mix.items() if task not in pictures.TASKS}
         self.pictures = sum(self.seen.values()) / sum(recipe.mix.values())  # their share
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0

@@ -1,7 +1,7 @@
 """Score a miniature by what it writes: `python -m openmodels.minis.evaluate mini-qwen --json`.
 
 Greedy generation, exact match with the right answer, held-out instances only; code is judged by
-running it (`openmodels.minis.coding`). Intervals are Wilson's 95 % score intervals.
+running it (`openmodels.minis.evaluate_code`). Intervals are Wilson's 95 % score intervals.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from openmodels.harbour import Instance, flags, instances
-from openmodels.minis import coding, configs, data, folder, images
+from openmodels.harbour import Instance, instances, pictures
+from openmodels.minis import configs, data, evaluate_code, folder, images
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
 LONGEST = 140  # new tokens; the longest right answer has about 100
@@ -76,9 +76,9 @@ def parse_tool_call(text: str) -> dict | None:
 
 def scored(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """The tasks a miniature is scored on: the coder's, or conversations and what it sees."""
-    if coding.is_coder(tokenizer):
-        return coding.SCORED
-    return SCORED + flags.TASKS if configs.sees(config) else SCORED
+    if evaluate_code.is_coder(tokenizer):
+        return evaluate_code.SCORED
+    return SCORED + pictures.TASKS if configs.sees(config) else SCORED
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ def answer(model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], ba
     return answers
 
 
-def is_right(instance: Instance | flags.Sighting, written: str) -> bool:
+def is_right(instance: Instance | pictures.Sighting, written: str) -> bool:
     """Exact match; a tool call by name and all arguments; a sum by its last line."""
     right = instance.answer
     if right.get("tool_calls"):
@@ -120,7 +120,7 @@ def is_right(instance: Instance | flags.Sighting, written: str) -> bool:
     return written.strip() == right["content"]
 
 
-def marked(model, tokenizer: PreTrainedTokenizerBase, drawn: Sequence[Instance | flags.Sighting],
+def marked(model, tokenizer: PreTrainedTokenizerBase, drawn: Sequence[Instance | pictures.Sighting],
            start: str = "", **how) -> list[tuple[str, bool]]:  # fmt: skip
     """What is written for each instance, and whether it is right.
 
@@ -130,10 +130,10 @@ def marked(model, tokenizer: PreTrainedTokenizerBase, drawn: Sequence[Instance |
     return [(text, is_right(i, text)) for i, text in zip(drawn, written, strict=True)]
 
 
-def draw(task: str, count: int, seed: int) -> list[Instance] | list[flags.Sighting]:
+def draw(task: str, count: int, seed: int) -> list[Instance] | list[pictures.Sighting]:
     """Held-out instances of a scored task; the tool tasks are one conversation's two answers."""
-    if task in flags.TASKS:
-        return list(flags.sightings(task, count, seed))
+    if task in pictures.TASKS:
+        return list(pictures.sightings(task, count, seed))
     base, invented = (INVENTED[task], 1.0) if task in INVENTED else (task, 0.0)
     if task == "tool_call":
         return [replace(i, messages=i.messages[:2]) for i in draw("tool", count, seed)]
@@ -152,20 +152,20 @@ def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 
     """
     scores = {}
     for task in tasks or scored(model.config, tokenizer):
-        if task in coding.SCORED:
+        if task in evaluate_code.SCORED:
             write = partial(answer, model, tokenizer)
-            scores[task] = score(coding.solved(write, task, count, seed), count)
+            scores[task] = score(evaluate_code.solved(write, task, count, seed), count)
         else:
             drawn = draw(task, count, seed)
-            pictures = [i.image for i in drawn] if task in flags.TASKS else None
-            right = sum(ok for _, ok in marked(model, tokenizer, drawn, pictures=pictures))
+            images = [i.image for i in drawn] if task in pictures.TASKS else None
+            right = sum(ok for _, ok in marked(model, tokenizer, drawn, pictures=images))
             scores[task] = score(right, len(drawn))
         if show:
             show(task, scores[task])
     return scores
 
 
-def prompt(tokenizer, instance: Instance | flags.Sighting) -> str:
+def prompt(tokenizer, instance: Instance | pictures.Sighting) -> str:
     """The chat text up to where the right answer begins."""
     return data.render(tokenizer, instance, messages=-1, ask=True)
 
@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a miniature's name, or a folder")
     parser.add_argument("--instances", type=int, default=500, help="held-out instances per task")
-    parser.add_argument("--tasks", nargs="+", choices=SCORED + flags.TASKS + coding.SCORED,
+    parser.add_argument("--tasks", nargs="+", choices=SCORED + pictures.TASKS + evaluate_code.SCORED,
                         help="default: all the model is made for")  # fmt: skip
     parser.add_argument("--typed", type=Path, help="also score a file of hand-typed inputs")
     parser.add_argument("--seed", type=int, default=0)

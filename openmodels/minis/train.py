@@ -25,7 +25,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkR
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 from transformers.utils import logging
 
-from openmodels.harbour import Instance, code, flags, instances, world
+from openmodels.harbour import Instance, code, instances, pictures, world
 from openmodels.minis import (
     built,
     configs,
@@ -355,7 +355,7 @@ def held_out(task: str, count: int) -> list:
     """`count` test instances of a watched task: conversations, pictures, functions or gaps."""
     if task in code.TASKS:
         return list(code.gaps(count) if task == "fim" else code.functions(count))
-    return list((flags.sightings if task in flags.TASKS else instances)(task, count))
+    return list((pictures.sightings if task in pictures.TASKS else instances)(task, count))
 
 
 class Run:
@@ -491,7 +491,7 @@ class Run:
         """
         self.model.eval()
         hits: dict[str, float] = {}
-        tasks = WATCHED + flags.TASKS if self.sees else WATCHED
+        tasks = WATCHED + pictures.TASKS if self.sees else WATCHED
         for task in code.TASKS if self.recipe.writes_code else tasks:
             hits[task] = 0
             for instance in held_out(task, each)[self.rank :: self.world]:
@@ -510,7 +510,7 @@ class Run:
         return {k: round(v.item() / each, 3) for k, v in zip(hits, values, strict=True)}
 
     def predict(
-        self, instance: Instance | flags.Sighting | code.Function | code.Gap
+        self, instance: Instance | pictures.Sighting | code.Function | code.Gap
     ) -> tuple[list[bool], str]:
         """The answer's text and, for each of its characters, whether its token was predicted."""
         if isinstance(instance, code.Function | code.Gap):

@@ -1,0 +1,1 @@
+"""GGUF files: written from a model folder, read, described by a Modelfile."""

@@ -1,0 +1,1 @@
+"""A trained model taken apart: its layers, its experts, its reasoning, its probabilities."""

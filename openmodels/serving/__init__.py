@@ -1,0 +1,1 @@
+"""Running models: the engine, the local Ollama stand-in, load and deployment."""
