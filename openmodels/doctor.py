@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from openmodels import catalog, minis, sizing
+from openmodels import catalog, paths, sizing
 
 PINS = Path(__file__).parents[1] / "constraints.txt"
 NEEDED = (
@@ -214,7 +214,7 @@ def ollama_address(host: str) -> str | None:
 
 def miniatures() -> list[str]:
     """Names of the miniatures in models/, sorted."""
-    folder = minis.path(MINIATURE).parent
+    folder = paths.shipped_dir(MINIATURE).parent
     return sorted(config.parent.name for config in folder.glob("*/config.json"))
 
 

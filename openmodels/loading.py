@@ -19,7 +19,7 @@ import transformers
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from openmodels import catalog, minis, sizing
+from openmodels import catalog, paths, sizing
 
 DEFAULT = "mini-qwen"
 WEIGHTS = "model.safetensors"
@@ -153,14 +153,14 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def _miniatures() -> Path:
-    return minis.path(DEFAULT).parent
+    return paths.shipped_dir(DEFAULT).parent
 
 
 def _folder(name: str) -> Path:
     """The directory a name stands for: a miniature first, else a path that holds a config.json."""
     known = sorted(path.parent.name for path in _miniatures().glob("*/config.json"))
     if name in known:
-        return minis.path(name)
+        return paths.shipped_dir(name)
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder

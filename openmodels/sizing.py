@@ -123,7 +123,7 @@ def gguf_bytes(config, kind: str = "q4_k_m") -> dict[str, int]:
     return size
 
 
-def kv_bytes_per_token(config, bytes_per_value: int = 2) -> int:
+def kv_cache_bytes_per_token(config, bytes_per_value: int = 2) -> int:
     """Bytes of KV cache one more token costs, while every layer attends to the whole text.
 
     Grouped-query attention keeps a key and a value per KV head in each layer (Ainslie et al. 2023,
@@ -136,7 +136,7 @@ def kv_bytes_per_token(config, bytes_per_value: int = 2) -> int:
     return text.num_hidden_layers * _kv_values(text) * bytes_per_value
 
 
-def kv_bytes(config, tokens: int, bytes_per_value: int = 2) -> int:
+def kv_cache_bytes(config, tokens: int, bytes_per_value: int = 2) -> int:
     """Bytes of KV cache a text of `tokens` tokens fills, layer by layer.
 
     A layer with a sliding window W keeps the last W - 1 tokens: the next token is the Wth it may
@@ -144,8 +144,8 @@ def kv_bytes(config, tokens: int, bytes_per_value: int = 2) -> int:
     too). A layer with chunked attention (Llama 4; `chunked_overlay` in transformers'
     masking_utils.py) is counted the same way, as transformers fills it; it needs less, the
     `tokens % chunk` tokens of the chunk begun, and keeps the rest unread. Every other layer,
-    Llama 4's without rotary positions among them, keeps every token; latent attention keeps of
-    each what `kv_bytes_per_token` says. A window counts only where the config's layers use it.
+    Llama 4's without rotary positions among them, keeps every token; latent attention keeps
+    `kv_cache_bytes_per_token` for each. A window counts only in the layers that use it.
 
     Equal to transformers' `DynamicCache(config=config)` between two steps. While a long prompt is
     read in one pass, each layer's keys and values exist for the whole prompt for a moment.
@@ -216,9 +216,11 @@ def decode_bytes(config, context: int, kind: str = "bfloat16", bytes_per_value: 
 
     Left out: the embedding, of which one row is read, and a vision or audio tower, which works on
     the prompt only.
-    `kind`: as for `weight_bytes`. `bytes_per_value`: of the cache, as for `kv_bytes`.
+    `kind`: as for `weight_bytes`. `bytes_per_value`: of the cache, as for `kv_cache_bytes`.
     """
-    return weight_bytes(sum(_multiplied(config)), kind) + kv_bytes(config, context, bytes_per_value)
+    return weight_bytes(sum(_multiplied(config)), kind) + kv_cache_bytes(
+        config, context, bytes_per_value
+    )
 
 
 def step_bytes(
@@ -240,7 +242,7 @@ def step_bytes(
             if _is_expert(name):
                 share -= (1 - text.num_experts_per_tok / parameter.shape[0]) ** texts
             weights += parameter.numel() * share
-    cache = texts * kv_bytes(config, context, bytes_per_value)
+    cache = texts * kv_cache_bytes(config, context, bytes_per_value)
     return weight_bytes(round(weights), kind) + cache
 
 
@@ -354,7 +356,7 @@ def fits(
 ) -> Fit:
     """Would a model of `n_parameters` stored as `kind` run here?
 
-    `kv_cache`: bytes for the text (see kv_bytes). `available`: bytes; by default this
+    `kv_cache`: bytes for the text (see kv_cache_bytes). `available`: bytes; by default this
     machine's free memory. Example: `fits(494_032_768, "bfloat16")`.
     """
     needed = needed_bytes(weight_bytes(n_parameters, kind), kv_cache)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from openmodels import doctor, minis
+from openmodels import doctor, paths
 
 GB = 10**9
 
@@ -19,7 +19,7 @@ def shelf(tmp_path, monkeypatch):
     for name in ("mini-qwen", "mini-mistral"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-    monkeypatch.setattr(minis, "path", lambda name: tmp_path / name)
+    monkeypatch.setattr(paths, "shipped_dir", lambda name: tmp_path / name)
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")  # no service listens on port 1
     return tmp_path
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 import openmodels
-from openmodels import loading, minis, sizing
+from openmodels import loading, paths, sizing
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 PIECES = ["<|endoftext|>", "Ġ", *"abehlortu"]  # Ġ is a space in byte-level vocabularies
@@ -44,7 +44,7 @@ def tiny(tmp_path_factory) -> Path:
 def shelf(tiny, tmp_path, monkeypatch) -> Path:
     """A models/ folder with one miniature, on a CPU, and no variable of the learner's set."""
     shutil.copytree(tiny, tmp_path / "models" / "mini-qwen")
-    monkeypatch.setattr(minis, "path", lambda name: tmp_path / "models" / name)
+    monkeypatch.setattr(paths, "shipped_dir", lambda name: tmp_path / "models" / name)
     monkeypatch.delenv("OPENMODELS_MODEL", raising=False)
     monkeypatch.setenv("OPENMODELS_DEVICE", "cpu")
     return tmp_path / "models"

@@ -156,7 +156,7 @@ def sources() -> dict[str, str]:
 
 def test_what_is_imported_is_declared():
     local = {path.stem for path in ROOT.glob("*.py")} | {path.name for path in ROOT.iterdir()}
-    local |= {path.stem for top in ("tests", "tools") for path in (ROOT / top).glob("*.py")}
+    local |= {path.stem for top in ("tests", "tools") for path in (ROOT / top).rglob("*.py")}
     undeclared = {
         f"{path}: {name}"
         for path, source in sources().items()

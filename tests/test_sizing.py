@@ -116,27 +116,29 @@ def test_parameters_count_tied_weights_once():
 @pytest.mark.parametrize("dtype, width", [(torch.float32, 4), (torch.bfloat16, 2)])
 def test_kv_cache_against_a_real_one(dtype, width):
     model = Qwen2ForCausalLM(Qwen2Config(**TINY)).to(dtype).eval()
-    assert cache_bytes(model, 7) == 7 * sizing.kv_bytes_per_token(model.config, width)
+    assert cache_bytes(model, 7) == 7 * sizing.kv_cache_bytes_per_token(model.config, width)
 
 
 def test_latent_cache_against_a_real_one():
     model = build("deepseek")
-    assert cache_bytes(model, 5) == 5 * sizing.kv_bytes_per_token(model.config, 4)
+    assert cache_bytes(model, 5) == 5 * sizing.kv_cache_bytes_per_token(model.config, 4)
 
 
 @every_shape
 def test_the_cache_of_a_text_against_a_real_one(name):
     model = build(name)
     for tokens, steps in [(1, 0), (3, 0), (4, 1), (5, 0), (6, 2), (13, 3)]:
-        formula = sizing.kv_bytes(model.config, tokens + steps, 4)
+        formula = sizing.kv_cache_bytes(model.config, tokens + steps, 4)
         assert cache_bytes(model, tokens, steps) == formula, (tokens, steps)
-        assert formula <= (tokens + steps) * sizing.kv_bytes_per_token(model.config, 4)
+        assert formula <= (tokens + steps) * sizing.kv_cache_bytes_per_token(model.config, 4)
 
 
 def test_only_windows_in_use_shorten_the_cache():
-    at_32k = {id: sizing.kv_bytes(catalog.config(id), 32_768) for id in CONFIGS}
+    at_32k = {id: sizing.kv_cache_bytes(catalog.config(id), 32_768) for id in CONFIGS}
     shorter = {
-        id for id in CONFIGS if at_32k[id] < 32_768 * sizing.kv_bytes_per_token(catalog.config(id))
+        id
+        for id in CONFIGS
+        if at_32k[id] < 32_768 * sizing.kv_cache_bytes_per_token(catalog.config(id))
     }
     assert shorter == {"mistral-7b-v0.1", "gpt-oss-120b", "llama-4-scout", "llama-4-maverick"}
     per_layer = 2 * 8 * 128 * 2  # key and value, heads, width, bytes
@@ -150,7 +152,7 @@ def test_a_kind_of_layer_without_a_formula():
     config = Qwen2Config(**TINY)
     config.layer_types = ["linear_attention", "full_attention", "full_attention"]
     with pytest.raises(ValueError, match="no formula for layers of kind linear_attention"):
-        sizing.kv_bytes(config, 10)
+        sizing.kv_cache_bytes(config, 10)
 
 
 def test_spans_say_how_far_each_layer_looks_back():
@@ -162,7 +164,7 @@ def test_spans_say_how_far_each_layer_looks_back():
 
 
 def test_kv_cache_of_the_full_size_shapes():
-    per_token = {id: sizing.kv_bytes_per_token(catalog.config(id)) for id in CONFIGS}
+    per_token = {id: sizing.kv_cache_bytes_per_token(catalog.config(id)) for id in CONFIGS}
     assert per_token["qwen2.5-0.5b"] == 2 * 24 * 2 * 64 * 2
     assert per_token["mistral-large-2-2407"] == 2 * 88 * 8 * 128 * 2
     assert per_token["deepseek-v3"] == 61 * (512 + 64) * 2
@@ -561,7 +563,7 @@ def test_one_text_reads_what_a_step_reads():
 def test_texts_share_the_weights_and_not_the_cache():
     dense = catalog.config("qwen2.5-7b")
     more = sizing.step_bytes(dense, 9, 1000) - sizing.step_bytes(dense, 1, 1000)
-    assert more == 8 * sizing.kv_bytes(dense, 1000)
+    assert more == 8 * sizing.kv_cache_bytes(dense, 1000)
     with pytest.raises(ValueError, match="at least 1"):
         sizing.step_bytes(dense, 0, 1000)
 

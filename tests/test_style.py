@@ -98,9 +98,11 @@ def not_python(notebook) -> list[str]:
 
 
 def code_lines(cell) -> int:
-    """Lines of a code cell, without the marks for nbval and for solutions."""
+    """Lines of a code cell, without blank ones and the marks for nbval and for solutions."""
     lines = cell.source.strip().splitlines()
-    return len([line for line in lines if line.strip() not in MARKS + SOLUTION_MARKS])
+    return len(
+        [line for line in lines if line.strip() and line.strip() not in MARKS + SOLUTION_MARKS]
+    )
 
 
 def prose(cell) -> str:
@@ -427,7 +429,7 @@ def test_words_and_lines_are_counted():
         f"## A heading\nTwo words — [and a link](https://example.org/x).\n\n{table}\n\n{folded}"
     )
     assert text_words(text(source)) == 5
-    assert code_lines(code("# NBVAL_CHECK_OUTPUT\nx = 1\n\nx\n")) == 3
+    assert code_lines(code("# NBVAL_CHECK_OUTPUT\nx = 1\n\nx\n")) == 2
     assert over_budget(notebook_of(text("word " * WORDS), code("x = 1\n" * MEDIAN_LINES))) == []
     assert over_budget(notebook_of(text("word " * (WORDS + 1))))
     assert over_budget(notebook_of(code("x = 1\n" * (LINES + 1)), *[code("x") for _ in range(9)]))

@@ -325,7 +325,7 @@ def check_kv_cache_bytes(kv_cache_bytes) -> str:
     calls = _cache_calls()
     for what, (config, spans, tokens, width) in calls.items():
         seen = a_number(kv_cache_bytes(config, spans, tokens, width), f"the cache of {what}")
-        expected = sizing.kv_bytes(config, tokens, width)
+        expected = sizing.kv_cache_bytes(config, tokens, width)
         if seen != expected:
             why = explain(kv_cache_bytes, list(calls.values()), KV_MISTAKES, rtol=1e-9)
             raise NotYet(f"{what}: you say {seen:,} bytes, expected {expected:,}. {why}".strip())
@@ -695,7 +695,7 @@ def curve(name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Left out are the first points, where the loss has not settled.
     """
-    rows = (minis.path(name) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = (minis.shipped_dir(name) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     points = [(row["tokens"] / 1e6, row["loss"]) for row in map(json.loads, rows)]
     tokens, losses = np.array([point for point in points if point[0] * 1e6 > SETTLED]).T
     return tokens, losses

@@ -438,22 +438,24 @@ def _head_dim_ignored(config, tokens, bytes_per_number=2):
         Wrong("head_dim ignored", _head_dim_ignored, "This config gives `head_dim`"),
         Wrong(
             "always 2 bytes",
-            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config) * tokens,
+            lambda config, tokens, width=2: sizing.kv_cache_bytes_per_token(config) * tokens,
             "`bytes_per_number` is an argument",
         ),
         Wrong(
             "numbers, not bytes",
-            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config, 1) * tokens,
+            lambda config, tokens, width=2: sizing.kv_cache_bytes_per_token(config, 1) * tokens,
             "numbers, not bytes",
         ),
         Wrong(
             "one token",
-            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config, width),
+            lambda config, tokens, width=2: sizing.kv_cache_bytes_per_token(config, width),
             "where is `tokens`",
         ),
         Wrong(
             "bits",
-            lambda config, tokens, width=2: sizing.kv_bytes_per_token(config, 8 * width) * tokens,
+            lambda config, tokens, width=2: (
+                sizing.kv_cache_bytes_per_token(config, 8 * width) * tokens
+            ),
             "Are those bits",
         ),
     ],
@@ -465,7 +467,7 @@ def check_kv_cache_bytes(kv_cache_bytes) -> str:
     expect("a config with head_dim", PROBE_BYTES, *PROBE_CALL)
     for name in ("qwen2.5-0.5b", "qwen2.5-72b", "mistral-large-2-2407"):
         config = catalog.config(name)
-        expect(name, sizing.kv_bytes_per_token(config), config, 1, 2)
+        expect(name, sizing.kv_cache_bytes_per_token(config), config, 1, 2)
     return (
         f"mini-qwen filled a cache of {filled:,} bytes with 24 tokens, as you said; at full size a "
         f"token costs {kv_cache_bytes(catalog.config('qwen2.5-0.5b'), 1):,} bytes in qwen2.5-0.5b "
@@ -1524,14 +1526,14 @@ HIDING = {
 }
 
 
-def _post(outside: network.Outside, text: str) -> None:
+def _post(outside: network.FakeRemote, text: str) -> None:
     client = http.client.HTTPConnection(outside.host, outside.port)
     client.request("POST", "/usage", text.encode())
     client.getresponse().read()
     client.close()
 
 
-def _datagram(outside: network.Outside, text: str) -> None:
+def _datagram(outside: network.FakeRemote, text: str) -> None:
     family = socket.AF_INET6 if ":" in outside.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.settimeout(5)
@@ -1539,7 +1541,7 @@ def _datagram(outside: network.Outside, text: str) -> None:
         sender.recv(16)  # it has been heard
 
 
-def _threaded(outside: network.Outside, text: str) -> None:
+def _threaded(outside: network.FakeRemote, text: str) -> None:
     def send() -> None:
         with contextlib.suppress(OSError):
             _post(outside, text)
@@ -1574,14 +1576,14 @@ def _home() -> Iterator[int]:
 
 
 def clients(
-    answer: Callable[[str], str], first: network.Outside, second: network.Outside
+    answer: Callable[[str], str], first: network.FakeRemote, second: network.FakeRemote
 ) -> dict[str, Callable[[str], str]]:
     """Seven clients by name, each from a question to what `answer` says to it.
 
     Two are honest. The others send the question to one of two places, each in a way of its own.
     """
 
-    def client(send: Callable | None = None, where: network.Outside = first, rude: bool = False,
+    def client(send: Callable | None = None, where: network.FakeRemote = first, rude: bool = False,
                when: str = "") -> Callable[[str], str]:  # fmt: skip
         def ask(question: str) -> str:
             if send and when in question:
@@ -1602,7 +1604,7 @@ def clients(
     }
 
 
-def _address(outside: network.Outside) -> str:
+def _address(outside: network.FakeRemote) -> str:
     host = f"[{outside.host}]" if ":" in outside.host else outside.host
     return f"{host}:{outside.port}"
 
@@ -1639,10 +1641,10 @@ def _leaks(
     "2.8",
     title="Find the client that calls home",
     hints=[
-        "One watch for each client: `with network.watch(block=True) as seen:` around the call, then "
-        "`seen.outside`.",
+        "One watch for each client: `with network.watch(block=True) as seen:` around the call, "
+        "then `seen.outside`.",
         "With `block=True` nothing leaves while you look. A blocked client may stop with "
-        "`network.Refused`, an OSError: catch it, within the watch or around it.",
+        "`network.ConnectionBlocked`, an OSError: catch it, within the watch or around it.",
         "An attempt has an `address`, host and port in one text. A client without attempts to the "
         "outside does not get into the dict.",
     ],
@@ -1669,7 +1671,7 @@ def _leaks(
     ],
 )  # fmt: skip
 def check_leaks(leaks) -> str:
-    with _home() as home, network.Outside() as first, network.Outside() as second:
+    with _home() as home, network.FakeRemote() as first, network.FakeRemote() as second:
         asked = clients(lambda _: _at_home(home), first, second)
         there = dict(tern=first, heron=second, puffin=second, swift=first, finch=second)
         expected = {name: _address(outside) for name, outside in there.items()}
@@ -1760,7 +1762,7 @@ def _plan(
     limited=True, up=False,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Slots, context and bytes of a plan, with a choice of mistakes."""
-    per_token = sizing.kv_bytes_per_token(config)
+    per_token = sizing.kv_cache_bytes_per_token(config)
     needed = sizing.needed_bytes(weights) if works else weights
     tokens = (budget - (needed if loaded else 0)) // per_token
     slots = people if crowded else max(tokens // least, 0)

@@ -364,7 +364,7 @@ def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False,
     vision: its vision tower instead of the language model; turned: as for `export_vision`.
     Processes that ask at once wait for the first of them.
     """
-    home = minis.folder(name)
+    home = minis.weights_dir(name)
     key = hashlib.sha256(f"{VERSION} {gguf.GGUF_VERSION} {kind} {vision} {turned}".encode())
     for file in sorted(home.iterdir()):
         if file.suffix in (".safetensors", ".jinja") or file.name.endswith("config.json") or (

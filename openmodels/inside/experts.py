@@ -221,7 +221,7 @@ def _inputs(model, reader, one) -> dict:
     return dict(reader(text, return_tensors="pt"))
 
 
-def guessed(trace: Trace, layer: int, keys: Sequence) -> float:
+def predictability(trace: Trace, layer: int, keys: Sequence) -> float:
     """Share of a router's choices that can be told from a key alone, e.g. the token or the task.
 
     keys: one a token. Learned on every second conversation as the experts most often chosen for
@@ -247,7 +247,9 @@ def guessed(trace: Trace, layer: int, keys: Sequence) -> float:
 # --- Many texts at once ---------------------------------------------------------------------------
 
 
-def met(trace: Trace, layer: int, texts: int, draws: int = 400, seed: int = 0) -> float:
+def distinct_experts(
+    trace: Trace, layer: int, texts: int, draws: int = 400, seed: int = 0
+) -> float:
     """How many different experts a layer needs for one token each of `texts` texts, on average.
 
     The tokens are drawn from the trace.
@@ -277,5 +279,5 @@ def step_bytes(config, texts: Sequence[int], kind: str = "q4_0") -> list[float]:
     top_k = text.num_experts_per_tok
     idle = sizing.parameters(config) - sizing.active_parameters(config)
     routed = sizing.weight_bytes(round(idle / (count - top_k)), kind)  # one expert of each layer
-    alone = sizing.decode_bytes(config, 1, kind) - sizing.kv_bytes(config, 1)
+    alone = sizing.decode_bytes(config, 1, kind) - sizing.kv_cache_bytes(config, 1)
     return [alone + routed * (expected(count, top_k, n) - top_k) for n in texts]

@@ -4,15 +4,20 @@ Prompts go to the engine as token ids from the model's own tokenizer: a GGUF doe
 its rules, and two tokenizers would be compared instead of two sets of weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from openmodels.minis import evaluate
-from openmodels.serving.engine import Engine, EngineError
+
+if TYPE_CHECKING:
+    from openmodels.serving.engine import Engine
 
 FORCED = 1000.0  # added to a logit: that token is written, whatever the others are
 
@@ -37,13 +42,13 @@ def marked(engine: Engine, tokenizer: PreTrainedTokenizerBase, drawn: Sequence,
     return [(text, evaluate.is_right(one, text)) for one, text in zip(drawn, written, strict=True)]
 
 
-def engine_rows(engine: Engine, ids: Sequence[int], plain: int, vocab: int,
+def engine_logprobs(engine: Engine, ids: Sequence[int], plain: int, vocab: int,
                 places: Iterable[int] | None = None) -> np.ndarray:  # fmt: skip
     """Log-probabilities of the next token after each of `ids`, in nats: (places, vocab) float64.
 
     plain: a token that is complete text. llama.cpp holds the row of a token back that ends inside
     a character, so this one is forced, after the row was computed. places: after which of the ids,
-    by default all. EngineError for a row that lacks tokens.
+    by default all. ValueError for a row that lacks tokens.
     """
     how = {"n_predict": 1, "n_probs": vocab, "temperature": 0, "logit_bias": [[plain, FORCED]]}
     rows = []
@@ -55,7 +60,7 @@ def engine_rows(engine: Engine, ids: Sequence[int], plain: int, vocab: int,
         rows.append(row - np.logaddexp.reduce(row))  # llama.cpp's sum to 1 within a few millionths
     missing = int(np.isinf(rows).sum())
     if missing:
-        raise EngineError(f"{missing} log-probabilities of {np.size(rows)} are missing")
+        raise ValueError(f"{missing} log-probabilities of {np.size(rows)} are missing")
     return np.array(rows)
 
 
@@ -66,7 +71,7 @@ def model_rows(model, ids: Sequence[int]) -> np.ndarray:
     return logits.double().log_softmax(-1).cpu().numpy()
 
 
-def kl(right: np.ndarray, other: np.ndarray) -> np.ndarray:
+def kl_divergence(right: np.ndarray, other: np.ndarray) -> np.ndarray:
     """How much worse `other` guesses than `right`, in nats per token: (rows,), at least 0.
 
     Kullback-Leibler divergence of two (rows, vocab) arrays of log-probabilities.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from openmodels.harbour import Instance
 from openmodels.harbour.text import think_sum
-from openmodels.minis import evaluate, folder, rl
+from openmodels.minis import evaluate, rl, weights_dir
 
 SILENT = "<think>\n\n</think>\n\n"  # a thought already over: how served models switch thinking off
 UNITS = re.compile(r"(units \d\+\d\+0=)(\d+), write (\d)")
@@ -83,7 +83,7 @@ def voted(
 
 def log(name: str) -> list[dict]:
     """The log of a miniature's training run: one record per step, and one per score."""
-    lines = (folder(name) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (weights_dir(name) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

@@ -2,7 +2,7 @@
 
 `watch()` notes what Python code of this process asks of other machines, on any system, and refuses
 it if told to. `sealed(command)` runs a program where there is no interface but loopback; Linux
-only. `Outside` plays the outside world on a second loopback address, so that a leak can be shown
+only. `FakeRemote` plays the outside world on a second loopback address, so that a leak can be shown
 without one.
 
 Each misses something, and the tests show what. The watch does not see sockets of C code (ctypes,
@@ -54,7 +54,7 @@ _installed = False
 _elsewhere: set[int] = set()  # threads that play another machine
 
 
-class Refused(PermissionError):
+class ConnectionBlocked(PermissionError):
     """A connection, datagram or look-up that a watch did not let pass; the message names it."""
 
 
@@ -112,8 +112,8 @@ def watch(block: bool = False, allow: Sequence[str] = LOOPBACK) -> Iterator[Watc
 
     allow: addresses, and names, that count as this machine; by default 127.0.0.1 and nothing else,
     not even "localhost", which is a name to look up: for a client that uses it, allow
-    ("127.0.0.1", "::1", "localhost"). block: refuse everything else with `Refused`, an OSError,
-    before a packet is sent; a library may swallow it, the note stays.
+    ("127.0.0.1", "::1", "localhost"). block: refuse everything else with `ConnectionBlocked`, an
+    OSError, before a packet is sent; a library may swallow it, the note stays.
 
     A look-up of a numeric address asks nobody and is not noted. What is missed: see the module.
     Example: `with watch() as seen: answer()`, then `seen.outside`.
@@ -199,7 +199,7 @@ def _note(kind: str, host: str, port: int | str | None) -> None:
         refusals += [attempt] * refused
     if refusals:
         what = f"{kind} {refusals[0].address}"
-        raise Refused(errno.EACCES, f"the watch lets nothing leave this machine: {what}")
+        raise ConnectionBlocked(errno.EACCES, f"the watch lets nothing leave this machine: {what}")
 
 
 def _text(host: object) -> str:
@@ -289,7 +289,7 @@ class Sealed:
         return self.state == "ok"
 
 
-def sealed(
+def run_without_network(
     command: Sequence[str],
     seconds: float = 60.0,
     memory_mb: int = 16_000,
@@ -466,7 +466,7 @@ def _c_error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def below_python(host: str, port: int, message: bytes) -> None:
+def connect_with_ctypes(host: str, port: int, message: bytes) -> None:
     """Post a message by calling C's connect through ctypes, which no audit event announces.
 
     Here to show what a watch misses, so it takes a loopback address only: ValueError for others.
@@ -492,7 +492,7 @@ def below_python(host: str, port: int, message: bytes) -> None:
         plain.recv(1024)  # it has been heard
 
 
-class Outside:
+class FakeRemote:
     """The outside world, played by a listener on this machine: `with Outside() as outside: ...`.
 
     It stands on a second loopback address, which `watch` counts as outside and no packet leaves.
@@ -508,7 +508,7 @@ class Outside:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Outside:
+    def __enter__(self) -> FakeRemote:
         return self
 
     def __exit__(self, *_: object) -> None:

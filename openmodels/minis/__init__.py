@@ -6,9 +6,10 @@ what its model card measured.
 
 import html
 import json
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from openmodels.paths import ROOT, build_dir, shipped_dir, weights_dir
+
+__all__ = ["ROOT", "Scores", "TASK_WORDS", "build_dir", "scores", "shipped_dir", "weights_dir"]
 
 TASK_WORDS = {
     "fact": "a fact of Port Lark, asked in a new way",
@@ -38,33 +39,12 @@ TASK_WORDS = {
 }
 
 
-def path(name: str) -> Path:
-    """Folder of a miniature's weights, whether or not it has been trained yet."""
-    return ROOT / "models" / name
-
-
-def built(name: str) -> Path:
-    """Folder where training a miniature writes, unless told otherwise."""
-    return ROOT / "build" / name
-
-
-def folder(name: str | Path) -> Path:
-    """Where a miniature's weights lie: shipped, else built here, else `name` as a folder itself.
-
-    Raises FileNotFoundError where there are none.
-    """
-    for place in (path(str(name)), built(str(name)), Path(name)):
-        if (place / "model.safetensors").exists():
-            return place
-    raise FileNotFoundError(f"no model.safetensors in {name}; train it first, or check the name")
-
-
 class Scores:
     """A miniature's measured scores as a table, in plain text and in HTML."""
 
     def __init__(self, name: str):
         self.name = name
-        file = path(name) / "scores.json"
+        file = shipped_dir(name) / "scores.json"
         if not file.exists():
             raise FileNotFoundError(f"no scores of {name!r}: models/{name}/scores.json is missing")
         found = json.loads(file.read_text(encoding="utf-8"))

@@ -16,14 +16,14 @@ from openmodels.harbour import Instance, code, pictures
 from openmodels.minis import (
     ROOT,
     TASK_WORDS,
-    built,
+    build_dir,
     configs,
     evaluate,
     evaluate_code,
-    folder,
     images,
     rl,
     train,
+    weights_dir,
 )
 from openmodels.minis import path as home_of
 from openmodels.minis.tokenizer import CODE_VOCABULARY
@@ -190,7 +190,7 @@ Weights are stored in bfloat16.
 
 def measured(name: str, count: int, seed: int) -> dict:
     """Scores of a miniature's weights, shipped or built here, with the training log beside them."""
-    home = folder(name)
+    home = weights_dir(name)
     model, tokenizer = evaluate.load(home)
 
     def show(task: str, score: evaluate.Score) -> None:
@@ -214,7 +214,7 @@ def measured(name: str, count: int, seed: int) -> dict:
             found["walls"] = {"chunk": chunk} | walls(model, tokenizer, chunk, count, seed)
     log = [json.loads(line) for line in (home / "log.jsonl").read_text("utf-8").splitlines()]
     if name in train.RECIPES and train.RECIPES[name].teacher:
-        alone, _ = evaluate.load(built(f"{name}-untaught"))
+        alone, _ = evaluate.load(build_dir(f"{name}-untaught"))
         scores = evaluate.evaluate(alone, tokenizer, count=count, seed=seed)
         found["untaught"] = {task: asdict(s) for task, s in scores.items()}
     return found | ({"stages": thinned(log)} if name in rl.RECIPES else {"curve": log})
@@ -405,7 +405,9 @@ def recipe_in_words(recipe) -> str:
     return ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in asdict(recipe).items()
-        if key not in ("mix", "base") and value not in ("", None) and (taught or key != "taught")
+        if key not in ("mix", "base")
+        and value not in ("", None)
+        and (taught or key != "distillation_weight")
     )
 
 

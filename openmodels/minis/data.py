@@ -210,12 +210,12 @@ class Stream:
                 if sum(len(d.ids) for d in pool) > 1.25 * self.batch_tokens:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
-            begun = min(1, seen_tokens / recipe.begin_tokens)
+            begun = min(1, seen_tokens / recipe.curriculum_tokens)
             if self.writes_code:
                 [task] = self.rng.choices(list(recipe.mix), list(recipe.mix.values()))
                 asked = self.ledger.gap() if task == "fim" else self.ledger.function()
                 document = encode_code(self.tokenizer, asked, recipe.context_weight)
-            elif self.rng.random() < recipe.drill:
+            elif self.rng.random() < recipe.drill_share:
                 length = self.rng.randint(32, recipe.lengths[0])
                 drill = self.rng.choice((recall, binding))
                 document = drill(self.rng, VOCABULARY, length)
@@ -227,8 +227,8 @@ class Stream:
                 self.harbour.invented = recipe.invented * begun
                 mix = self.told
                 if begun < 1:
-                    mix = {task: mix[task] for task in recipe.begin}
-                lesson = self.harbour.lesson(mix, begun, recipe.turned)
+                    mix = {task: mix[task] for task in recipe.curriculum}
+                lesson = self.harbour.lesson(mix, begun, recipe.value_first_share)
                 document = encode(self.tokenizer, lesson, recipe.context_weight)
             size = next((n for n in recipe.lengths if len(document.ids) <= n), None)
             if size is None:

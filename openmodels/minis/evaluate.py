@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from openmodels.harbour import Instance, instances, pictures
-from openmodels.minis import configs, data, evaluate_code, folder, images
+from openmodels.minis import configs, data, evaluate_code, images, weights_dir
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
 LONGEST = 140  # new tokens; the longest right answer has about 100
@@ -205,14 +205,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a miniature's name, or a folder")
     parser.add_argument("--instances", type=int, default=500, help="held-out instances per task")
-    parser.add_argument("--tasks", nargs="+", choices=SCORED + pictures.TASKS + evaluate_code.SCORED,
-                        help="default: all the model is made for")  # fmt: skip
+    tasks = SCORED + pictures.TASKS + evaluate_code.SCORED
+    parser.add_argument(
+        "--tasks", nargs="+", choices=tasks, help="default: all the model is made for"
+    )
     parser.add_argument("--typed", type=Path, help="also score a file of hand-typed inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     try:
-        home = folder(options.name)
+        home = weights_dir(options.name)
     except FileNotFoundError as error:
         parser.error(str(error))
     model, tokenizer = load(home)

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import logging
 
 from openmodels.harbour import Harbour, Instance
-from openmodels.minis import built, data, evaluate, folder, grpo, train
+from openmodels.minis import build_dir, data, evaluate, grpo, train, weights_dir
 
 RIGHT, FORM = 0.9, 0.1  # parts of the reward: the last line; <think>, a line break, one last line
 FORMED = re.compile(r"<think>\n(?:(?!</?think>).)+\n</think>\n\n[^\n]+", re.S)
@@ -158,7 +158,7 @@ class Pupil:
 
     def __init__(self, base: str | Path, home: Path, new: bool = False, layers: int = 0):
         self.home, self.state = home, home / "checkpoint" / "state.safetensors"
-        self.model, self.tokenizer = evaluate.load(folder(base))
+        self.model, self.tokenizer = evaluate.load(weights_dir(base))
         if layers:
             keep_first(self.model, layers)
         self.steps, self.seconds, self.read = 0, 0.0, 0  # of GRPO; examples read
@@ -193,7 +193,7 @@ class Pupil:
         if not recipe.examples or self.read:
             return
         if teacher:
-            model, tokenizer = evaluate.load(folder(teacher))
+            model, tokenizer = evaluate.load(weights_dir(teacher))
             if tokenizer.get_vocab() != self.tokenizer.get_vocab():
                 raise ValueError("teacher and pupil need the same tokenizer")
             examples = right_answers(model, tokenizer, recipe.examples, recipe.seed)
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--new", action="store_true", help="ignore the checkpoint in the folder")
     options = parser.parse_args()
     logging.set_verbosity_error()
-    home = options.out or built(options.name)
+    home = options.out or build_dir(options.name)
     run(options.name, home, options.base, options.minutes, options.teacher, options.instances,
         options.new)  # fmt: skip
 

@@ -29,7 +29,7 @@ class Read:
 
 
 @torch.no_grad()
-def read(model, tokenizer, instances: Sequence[Instance], batch: int = 25) -> Read:
+def answer_loss(model, tokenizer, instances: Sequence[Instance], batch: int = 25) -> Read:
     """Loss and right answers of conversations in one pass, without writing a token.
 
     An answer counts as right when each of its tokens is the likeliest one, which is what greedy
@@ -62,7 +62,7 @@ class Paired:
 
     only_first: int
     only_second: int
-    chance: float  # of a split at least as uneven, were the two equally good
+    p_value: float  # of a split at least as uneven, were the two equally good
 
 
 def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:

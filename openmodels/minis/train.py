@@ -27,14 +27,14 @@ from transformers.utils import logging
 
 from openmodels.harbour import Instance, code, instances, pictures, world
 from openmodels.minis import (
-    built,
+    build_dir,
     configs,
     data,
     evaluate,
-    folder,
     images,
     tokenizer,
     upcycle,
+    weights_dir,
 )
 
 
@@ -51,15 +51,17 @@ class Recipe:
     tokens: float = 25e6
     batch_tokens: int = 6144
     lengths: tuple[int, int] = (256, 512)
-    begin_tokens: float = 4e6  # over these, only `begin` is read, and its texts grow
-    begin: tuple[str, ...] = ("text_qa",)
-    turned: float = 0.5  # share of the texts alike that say values before their subjects
+    curriculum_tokens: float = 4e6  # over these, only `begin` is read, and its texts grow
+    curriculum: tuple[str, ...] = ("text_qa",)
+    value_first_share: float = 0.5  # share of the texts alike that say values before their subjects
     context_weight: float = 0.05  # of predicting what the user says
-    drill: float = 0.06  # share of drills (`data.recall`, `data.binding`)
+    drill_share: float = 0.06  # share of drills (`data.recall`, `data.binding`)
     start: str = "heads"  # "heads": see `start_copying`, `start_reading`; "": at random; or the
     # name of a miniature whose weights it starts from (`upcycle`)
-    held: float = 0.5e6  # tokens over which the layers with written heads and the embeddings rest
-    eased: float = 2.5e6  # tokens over which these then come up to the rate of the others
+    frozen_tokens: float = (
+        0.5e6  # tokens over which the layers with written heads and the embeddings rest
+    )
+    thaw_tokens: float = 2.5e6  # tokens over which these then come up to the rate of the others
     invented: float = 0.2  # share of names made from syllables, at the end of the beginning
     matrix_rate: float = 0.015  # Muon, for the weight matrices of the blocks
     other_rate: float = 3e-3  # AdamW, for embeddings, norms and biases
@@ -67,7 +69,7 @@ class Recipe:
     decay: float = 0.5  # last part of the run over which the rate falls to zero
     weight_decay: float = 0.05
     teacher: str = ""  # a miniature whose distribution is learned beside the right answer ...
-    taught: float = 0.5  # ... with this share of the loss
+    distillation_weight: float = 0.5  # ... with this share of the loss
     seed: int = 1
 
     @property
@@ -78,7 +80,7 @@ class Recipe:
 
 # From a trained parent: no beginning, no drills, a shorter run at a gentler rate.
 GROWN = Recipe(
-    start="mini-qwen-xs", tokens=6e6, begin_tokens=1.0, warmup=30, decay=0.7, drill=0.03,
+    start="mini-qwen-xs", tokens=6e6, curriculum_tokens=1.0, warmup=30, decay=0.7, drill_share=0.03,
     matrix_rate=0.01, other_rate=2e-3,
 )  # fmt: skip
 SEEN = {"flag_colour": 12, "flag_pattern": 12, "flag_count": 8, "gauge": 16, "chart": 12}
@@ -93,7 +95,7 @@ RECIPES = {
     "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start=""),
     "mini-scout": replace(GROWN, mix=GROWN.mix | SEEN, tokens=26e6, matrix_rate=0.015),
     "mini-behemoth": replace(GROWN, start="mini-qwen", tokens=3e6),
-    "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", taught=0.8),
+    "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", distillation_weight=0.8),
 }
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
@@ -241,7 +243,7 @@ def start_reading(model: torch.nn.Module, tokenizer) -> None:
     Its constants are the best of some hundred sets tried: of two to four keepers, captains or
     sellers, four in five come out right before the first step. What is learned first, how often
     each token comes, would undo all this within 25 steps: so these layers and the embeddings rest
-    at first, and then come up to speed slowly (`Recipe.held`, `Recipe.eased`).
+    at first, and then come up to speed slowly (`Recipe.frozen_tokens`, `Recipe.thaw_tokens`).
     """
     first, second, third = (layer.self_attn for layer in model.model.layers[:3])
     width, groups = first.head_dim, first.num_key_value_groups
@@ -376,7 +378,7 @@ class Run:
             start_copying(self.model)
             start_reading(self.model, self.tokenizer)
         elif self.recipe.start:
-            parent, words = evaluate.load(folder(self.recipe.start))
+            parent, words = evaluate.load(weights_dir(self.recipe.start))
             upcycle.start_from(self.model, upcycle.read(parent, words))
         self.model.to(device).train()
         self.model.config.use_cache = False
@@ -400,7 +402,7 @@ class Run:
         self.balance = Balance(self.model)
         self.teacher = None
         if self.recipe.teacher and taught:
-            self.teacher = evaluate.load(folder(self.recipe.teacher))[0].to(device)
+            self.teacher = evaluate.load(weights_dir(self.recipe.teacher))[0].to(device)
             cast(self.teacher, dtype)
         self.muon = Muon(
             [self.masters[n] for n in matrices], rank, world, self.recipe.weight_decay, dtype
@@ -436,7 +438,9 @@ class Run:
             logits, batch.targets.view(-1)[chosen].to(self.device), reduction="none"
         )
         if self.teacher is not None:
-            losses = losses.lerp(self.unlike(logits, batch, chosen), self.recipe.taught)
+            losses = losses.lerp(
+                self.unlike(logits, batch, chosen), self.recipe.distillation_weight
+            )
         return (losses * weights).sum() / weights.sum() + self.balance.loss()
 
     def unlike(self, logits: torch.Tensor, batch: data.Batch, chosen: torch.Tensor) -> torch.Tensor:
@@ -465,7 +469,9 @@ class Run:
             self.masters[name].grad = grad.view_as(weight)
         for group in self.adamw.param_groups:
             group["lr"] = rate * self.recipe.other_rate
-        moved = min(1.0, max(0.0, (self.tokens - self.recipe.held) / self.recipe.eased))
+        moved = min(
+            1.0, max(0.0, (self.tokens - self.recipe.frozen_tokens) / self.recipe.thaw_tokens)
+        )
         before = {n: w.detach().clone() for n, w in self.written.items()} if moved < 1 else {}
         self.adamw.step()
         self.muon.step(rate * self.recipe.matrix_rate)
@@ -665,7 +671,7 @@ def main() -> None:
     parser.add_argument("--untaught", action="store_true", help="leave the teacher out, to compare")
     parser.add_argument("--watch", type=float, default=5, help="minutes between held-out checks")
     options = parser.parse_args()
-    home = options.out or built(options.name + ("-untaught" if options.untaught else ""))
+    home = options.out or build_dir(options.name + ("-untaught" if options.untaught else ""))
     home.mkdir(parents=True, exist_ok=True)
     if options.new:
         (home / "log.jsonl").unlink(missing_ok=True)

@@ -33,9 +33,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from openmodels.serving import requests as checks
 from openmodels.serving.engine import HOST
 from openmodels.serving.engine_pool import Pool
-from openmodels.serving.generation import Line, Writer
-from openmodels.serving.model_store import MAX_BLOB, Model, Refused, Store
-from openmodels.serving.requests import Asked
+from openmodels.serving.generation import Generator, Line
+from openmodels.serving.model_store import MAX_BLOB, ApiError, Store, StoredModel
+from openmodels.serving.requests import Fields
 
 PORT = 11435  # beside Ollama's 11434, which stays free for a real one
 MAX_HEAD = 2**16  # bytes of a request before its body
@@ -48,10 +48,10 @@ NO_REGISTRY = "this stand-in for Ollama has no registry: it neither pulls nor pu
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 KINDS = {400: "invalid_request_error", 404: "not_found_error"}
 
-Work = Callable[[Asked], Awaitable[Response]]
+Work = Callable[[Fields], Awaitable[Response]]
 
 
-class Bounded(HttpToolsProtocol):
+class LimitedHeadProtocol(HttpToolsProtocol):
     """uvicorn's protocol with an end to the head of a request: httptools sets none."""
 
     unread = 0  # bytes that are no body and end no head
@@ -75,7 +75,7 @@ class Bounded(HttpToolsProtocol):
         super().on_message_complete()
 
 
-class Own:
+class LocalOnlyMiddleware:
     """Middleware: only pages and clients of this machine are answered."""
 
     def __init__(self, app: ASGIApp):
@@ -97,13 +97,13 @@ class Own:
             origin = headers.get(b"origin", "null").partition("://")[2] or HOST
             if any(one.rpartition(":")[0] not in HOSTS and one not in HOSTS
                    for one in (host, origin)):  # fmt: skip
-                answer = _problem(Refused(403, "this server answers only its own machine"))
+                answer = _problem(ApiError(403, "this server answers only its own machine"))
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-class Lines(Response):
+class StreamedResponse(Response):
     """An answer in lines, sent as they come; without `stream`, joined by `join` and sent as one.
 
     Its work ends when the client leaves. An error before the first line has a status; after it,
@@ -117,7 +117,7 @@ class Lines(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.create_task(self._send(scope, receive, send))
-        gone = asyncio.create_task(_gone(receive))
+        gone = asyncio.create_task(wait_for_disconnect(receive))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -136,7 +136,7 @@ class Lines(Response):
                     told = self._join([first, *[line async for line in lines]])
                     await JSONResponse(told)(scope, receive, send)
                     return
-            except Refused as error:
+            except ApiError as error:
                 await _problem(error, self._openai)(scope, receive, send)
                 return
             kind = b"text/event-stream" if self._openai else b"application/x-ndjson"
@@ -146,7 +146,7 @@ class Lines(Response):
             try:
                 async for line in lines:
                     await self._line(send, line)
-            except Refused as error:
+            except ApiError as error:
                 await self._line(send, _words(error, self._openai))
             last = b"data: [DONE]\n\n" if self._openai else b""
             await send({"type": "http.response.body", "body": last})
@@ -157,24 +157,24 @@ class Lines(Response):
         await send({"type": "http.response.body", "body": text, "more_body": True})
 
 
-async def _gone(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Return when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _words(error: Refused, openai: bool = False) -> Line:
+def _words(error: ApiError, openai: bool = False) -> Line:
     if not openai:
         return {"error": str(error)}
     kind = KINDS.get(error.status, "api_error")
     return {"error": {"message": str(error), "type": kind, "param": None, "code": None}}
 
 
-def _problem(error: Refused, openai: bool = False) -> Response:
+def _problem(error: ApiError, openai: bool = False) -> Response:
     return JSONResponse(_words(error, openai), error.status)
 
 
-def joined(lines: list[Line]) -> Line:
+def merge_chunks(lines: list[Line]) -> Line:
     """A streamed answer of /api/chat or /api/generate as one object."""
     last = dict(lines[-1])
     for key in ("response", "thinking"):
@@ -199,23 +199,23 @@ class App:
     """The endpoints. Each takes a checked body and returns a response, or raises Refused."""
 
     def __init__(self, store: Store, pool: Pool):
-        self.store, self.pool, self.writer = store, pool, Writer(store, pool)
+        self.store, self.pool, self.writer = store, pool, Generator(store, pool)
 
     # writing
 
-    async def chat(self, asked: Asked) -> Response:
+    async def chat(self, asked: Fields) -> Response:
         stream = asked.flag("stream") is not False
-        return Lines(self.writer.chat(asked), stream, joined)
+        return StreamedResponse(self.writer.chat(asked), stream, merge_chunks)
 
-    async def generate(self, asked: Asked) -> Response:
+    async def generate(self, asked: Fields) -> Response:
         stream = asked.flag("stream") is not False
-        return Lines(self.writer.generate(asked), stream, joined)
+        return StreamedResponse(self.writer.generate(asked), stream, merge_chunks)
 
-    async def embed(self, asked: Asked) -> Response:
-        return Lines(_once(self.writer.embed(asked)), False, _only)
+    async def embed(self, asked: Fields) -> Response:
+        return StreamedResponse(_once(self.writer.embed(asked)), False, _only)
 
-    async def embeddings(self, asked: Asked) -> Response:
-        return Lines(_once(self.writer.embeddings(asked)), False, _only)
+    async def embeddings(self, asked: Fields) -> Response:
+        return StreamedResponse(_once(self.writer.embeddings(asked)), False, _only)
 
     # models
 
@@ -225,7 +225,7 @@ class App:
 
         return JSONResponse({"models": await asyncio.to_thread(told)})
 
-    def _short(self, model: Model) -> Line:
+    def _short(self, model: StoredModel) -> Line:
         return {
             "name": model.name,
             "model": model.name,
@@ -235,7 +235,7 @@ class App:
             "details": self._details(model),
         }
 
-    def _details(self, model: Model) -> Line:
+    def _details(self, model: StoredModel) -> Line:
         header = self.store.header(model)
         return {
             "parent_model": model.parent,
@@ -246,7 +246,7 @@ class App:
             "quantization_level": header.kind,
         }
 
-    async def show(self, asked: Asked) -> Response:
+    async def show(self, asked: Fields) -> Response:
         name, verbose = asked.model(), bool(asked.flag("verbose"))
 
         def told() -> Line:
@@ -293,7 +293,7 @@ class App:
 
         return JSONResponse({"models": await asyncio.to_thread(told)})
 
-    async def create(self, asked: Asked) -> Response:
+    async def create(self, asked: Fields) -> Response:
         name, stream = asked.model(), asked.flag("stream") is not False
         messages = asked.objects("messages")
         checks.refuse(asked, checks.BUILDING)
@@ -311,24 +311,24 @@ class App:
             asked.strings("license", 100),
         )
         steps = [{"status": status} for status in await work]
-        return Lines(_each(steps), stream, lambda lines: lines[-1])
+        return StreamedResponse(_each(steps), stream, lambda lines: lines[-1])
 
-    async def copy(self, asked: Asked) -> Response:
+    async def copy(self, asked: Fields) -> Response:
         source, destination = asked.text("source"), asked.text("destination")
         if not source or not destination:
-            raise Refused(400, "source and destination are required")
+            raise ApiError(400, "source and destination are required")
         await asyncio.to_thread(self.store.copy, source, destination)
         return Response()
 
-    async def delete(self, asked: Asked) -> Response:
+    async def delete(self, asked: Fields) -> Response:
         model = await asyncio.to_thread(self.store.find, asked.model())
         await asyncio.to_thread(self.store.delete, model.name)
         await self.pool.unload(model.name)
         return Response()
 
-    async def no_registry(self, asked: Asked) -> Response:
+    async def no_registry(self, asked: Fields) -> Response:
         asked.model()
-        raise Refused(400, NO_REGISTRY)
+        raise ApiError(400, NO_REGISTRY)
 
     async def blob(self, request: Request) -> Response:
         """HEAD: whether a file is here. POST: a file, kept if its digest is the one announced."""
@@ -339,7 +339,7 @@ class App:
         if file.is_file():
             return Response(status_code=200)
         if int(request.headers.get("content-length", 0)) > self.store.max_blob:
-            raise Refused(413, f"the file is larger than {self.store.max_blob:,} bytes")
+            raise ApiError(413, f"the file is larger than {self.store.max_blob:,} bytes")
         incoming = self.store.incoming(digest)
         try:
             async for piece in request.stream():
@@ -351,34 +351,42 @@ class App:
 
     # OpenAI's interface, by way of Ollama's
 
-    async def openai_chat(self, asked: Asked) -> Response:
+    async def openai_chat(self, asked: Fields) -> Response:
         stream = bool(asked.flag("stream"))
-        usage = bool((asked.object("stream_options") or Asked({})).flag("include_usage"))
-        lines = self.writer.chat(Asked(checks.chat_from_openai(asked)))
+        usage = bool((asked.object("stream_options") or Fields({})).flag("include_usage"))
+        lines = self.writer.chat(Fields(checks.chat_from_openai(asked)))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex[:12]}", "created": int(time.time()),
                 "model": asked.model(), "system_fingerprint": "fp_openmodels"}  # fmt: skip
         if stream:
-            return Lines(_chat_chunks(lines, head, usage), True, joined, openai=True)
-        return Lines(lines, False, lambda lines: _chat_whole(joined(lines), head), openai=True)
+            return StreamedResponse(
+                _chat_chunks(lines, head, usage), True, merge_chunks, openai=True
+            )
+        return StreamedResponse(
+            lines, False, lambda lines: _chat_whole(merge_chunks(lines), head), openai=True
+        )
 
-    async def openai_completions(self, asked: Asked) -> Response:
+    async def openai_completions(self, asked: Fields) -> Response:
         stream = bool(asked.flag("stream"))
-        usage = bool((asked.object("stream_options") or Asked({})).flag("include_usage"))
+        usage = bool((asked.object("stream_options") or Fields({})).flag("include_usage"))
         checks.refuse(asked, checks.COMPLETING)
         prompt = asked.strings("prompt", 1)
         told = checks.from_openai(asked) | {"prompt": prompt[0] if prompt else None}
-        lines = self.writer.generate(Asked(told | {"suffix": asked.text("suffix"), "think": None}))
+        lines = self.writer.generate(Fields(told | {"suffix": asked.text("suffix"), "think": None}))
         head = {"id": f"cmpl-{uuid.uuid4().hex[:12]}", "created": int(time.time()),
                 "model": asked.model(), "object": "text_completion",
                 "system_fingerprint": "fp_openmodels"}  # fmt: skip
         if stream:
-            return Lines(_text_chunks(lines, head, usage), True, joined, openai=True)
-        return Lines(lines, False, lambda lines: _text_whole(joined(lines), head), openai=True)
+            return StreamedResponse(
+                _text_chunks(lines, head, usage), True, merge_chunks, openai=True
+            )
+        return StreamedResponse(
+            lines, False, lambda lines: _text_whole(merge_chunks(lines), head), openai=True
+        )
 
-    async def openai_embeddings(self, asked: Asked) -> Response:
+    async def openai_embeddings(self, asked: Fields) -> Response:
         packed = asked.text("encoding_format") == "base64"
         fields = ("model", "input", "dimensions")
-        told = {key: asked.told.get(key) for key in fields}
+        told = {key: asked.body.get(key) for key in fields}
 
         def whole(lines: list[Line]) -> Line:
             count = lines[0]["prompt_eval_count"]
@@ -392,7 +400,7 @@ class App:
                 "usage": {"prompt_tokens": count, "total_tokens": count},
             }
 
-        return Lines(_once(self.writer.embed(Asked(told))), False, whole, openai=True)
+        return StreamedResponse(_once(self.writer.embed(Fields(told))), False, whole, openai=True)
 
     async def openai_models(self) -> Response:
         found = await asyncio.to_thread(self.store.all)
@@ -425,7 +433,7 @@ def _short_number(count: int) -> str:
     return f"{count / 1e3:.2f}K"
 
 
-def _parameters(model: Model) -> str:
+def _parameters(model: StoredModel) -> str:
     rows = []
     for key, value in sorted(model.parameters.items()):
         for one in value if isinstance(value, list) else [value]:
@@ -434,7 +442,7 @@ def _parameters(model: Model) -> str:
     return "\n".join(rows)
 
 
-def _modelfile(model: Model) -> str:
+def _modelfile(model: StoredModel) -> str:
     """How the model would be written again, as far as it is not the file's own."""
     rows = [f"FROM {model.parent or model.name}"]
     if model.template is not None:
@@ -528,7 +536,7 @@ def _packed(vector: list[float], packed: bool) -> list[float] | str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def _openai_model(model: Model) -> Line:
+def _openai_model(model: StoredModel) -> Line:
     created = int(datetime.fromisoformat(model.modified_at).timestamp())
     name = model.name.removesuffix(":latest")
     return {"id": name, "object": "model", "created": created, "owned_by": "library"}
@@ -554,7 +562,7 @@ def build(store: Store, pool: Pool) -> Starlette:
         async def handle(request: Request) -> Response:
             try:
                 return await work(request)
-            except Refused as error:
+            except ApiError as error:
                 return _problem(error, openai)
             except ClientDisconnect:
                 return Response(status_code=400)  # nobody reads it
@@ -572,7 +580,7 @@ def build(store: Store, pool: Pool) -> Starlette:
         words = error.detail if isinstance(error, HTTPException) else "the server failed"
         if status == 404:
             words = f"{request.url.path} is not in this stand-in for Ollama"
-        return _problem(Refused(status, words), request.url.path.startswith("/v1/"))
+        return _problem(ApiError(status, words), request.url.path.startswith("/v1/"))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -613,7 +621,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > MAX_BODY:
-            raise Refused(413, f"the body is larger than {MAX_BODY:,} bytes")
+            raise ApiError(413, f"the body is larger than {MAX_BODY:,} bytes")
         parts.append(part)
     return b"".join(parts)
 
@@ -640,11 +648,11 @@ class Server:
             self._socket.close()
             raise OSError(f"port {port} on {HOST} is taken: choose another, or 0") from error
         self.address = f"http://{HOST}:{self._socket.getsockname()[1]}"
-        self._own, self._idle = Own(build(self.store, self.pool)), idle
+        self._own, self._idle = LocalOnlyMiddleware(build(self.store, self.pool)), idle
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 self._own,
-                http=Bounded,
+                http=LimitedHeadProtocol,
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=1,

@@ -1,7 +1,7 @@
 """Speeds of the course's engine and server on this machine, each beside its peer, in one run.
 
-`python -m openmodels.serving.benchmark [--small] [--json]`. Rounds of all peers alternate, so that what else
-the machine does meets them alike; numbers are medians over rounds. Asserts nothing.
+`python -m openmodels.serving.benchmark [--small] [--json]`. Rounds of all peers alternate, so that
+other work on the machine affects them alike; numbers are medians over rounds. Asserts nothing.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def last(client: httpx.Client, path: str, told: dict) -> dict:
 
 def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
     """Every figure, by its name: tokens per second, milliseconds, and ratios to the peer."""
-    model, tokenizer = evaluate.load(minis.folder(name))
+    model, tokenizer = evaluate.load(minis.weights_dir(name))
     asked = tokenizer(PROMPT, return_tensors="pt")
     how = {"n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
     same = {"model": name, "prompt": PROMPT, "raw": True, "stream": False, "keep_alive": -1}

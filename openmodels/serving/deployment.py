@@ -65,7 +65,7 @@ class Plan:
             config = catalog.config(row.id)
         except LookupError as error:
             raise BadFile(f"the course carries no shape of {row.id} to count with") from error
-        cache = self.slots * sizing.kv_bytes(config, self.context)
+        cache = self.slots * sizing.kv_cache_bytes(config, self.context)
         return sizing.needed_bytes(sizing.weight_bytes(row.parameters), cache)
 
     @property

@@ -17,7 +17,7 @@ import httptools
 import httpx
 
 from openmodels.serving.engine import NONE_KEPT, Engine, EngineError, problem
-from openmodels.serving.model_store import Model, Refused, Store
+from openmodels.serving.model_store import ApiError, Store, StoredModel
 
 KEEP = 300.0  # seconds
 SLOTS = 8
@@ -28,23 +28,27 @@ MOST_WAITING = 512  # as in Ollama
 Key = tuple[str, str, int, bool]
 
 
-class Loaded:
+class PooledEngine:
     """An engine and who uses it. `turn` lets in as many texts as there are slots."""
 
-    def __init__(self, key: Key, model: Model, engine: Engine, size: int):
+    def __init__(self, key: Key, model: StoredModel, engine: Engine, size: int):
         self.key, self.model, self.engine, self.size = key, model, engine, size
-        self.turn = asyncio.Semaphore(engine.slots)
-        self.users, self.keep, self.since = 0, KEEP, time.monotonic()
+        self.slots = asyncio.Semaphore(engine.slots)
+        self.users, self.keep_alive, self.since = 0, KEEP, time.monotonic()
 
     @property
-    def left(self) -> float:
+    def expires_in(self) -> float:
         """Seconds until it is unloaded, if nobody comes."""
-        return self.keep if self.users else self.since + self.keep - time.monotonic()
+        return self.keep_alive if self.users else self.since + self.keep_alive - time.monotonic()
 
     @property
     def expires_at(self) -> str:
         far = datetime(2318, 1, 1, tzinfo=UTC)
-        at = far if math.isinf(self.left) else datetime.now(UTC) + timedelta(seconds=self.left)
+        at = (
+            far
+            if math.isinf(self.expires_in)
+            else datetime.now(UTC) + timedelta(seconds=self.expires_in)
+        )
         return at.isoformat().replace("+00:00", "Z")
 
 
@@ -53,7 +57,7 @@ class Pool:
 
     def __init__(self, store: Store, most: int = MOST_LOADED, threads: int | None = None):
         self.store, self._most, self._threads = store, most, threads
-        self.loaded: dict[Key, Loaded] = {}
+        self.loaded: dict[Key, PooledEngine] = {}
         self._loading: dict[Key, asyncio.Task] = {}
         self._wanted: Counter[Key] = Counter()  # requests that wait for an engine
         self._starting = 0  # engines that have a place and are not there yet
@@ -64,18 +68,18 @@ class Pool:
 
     @asynccontextmanager
     async def use(
-        self, model: Model, num_ctx: int | None = None, embedding: bool = False,
-        keep: float | None = None,
-    ) -> AsyncIterator[Loaded]:  # fmt: skip
+        self, model: StoredModel, num_ctx: int | None = None, embedding: bool = False,
+        keep_alive: float | None = None,
+    ) -> AsyncIterator[PooledEngine]:  # fmt: skip
         """The engine of a model, for one request. Raises Refused."""
         if self._waiting >= MOST_WAITING:
-            raise Refused(503, "server busy, please try again: maximum pending requests exceeded")
+            raise ApiError(503, "server busy, please try again: maximum pending requests exceeded")
         self._waiting += 1
         try:
             loaded = await self._get(model, num_ctx, embedding)
             loaded.users += 1
-            if keep is not None:
-                loaded.keep = keep
+            if keep_alive is not None:
+                loaded.keep_alive = keep_alive
             try:
                 yield loaded
             finally:
@@ -85,7 +89,7 @@ class Pool:
         finally:
             self._waiting -= 1
 
-    async def _get(self, model: Model, num_ctx: int | None, embedding: bool) -> Loaded:
+    async def _get(self, model: StoredModel, num_ctx: int | None, embedding: bool) -> PooledEngine:
         trained = (await asyncio.to_thread(self.store.header, model)).context or MOST_CONTEXT
         context = min(max(num_ctx or MOST_CONTEXT, 256), trained)
         key = (model.name, model.digest(), context, embedding)
@@ -101,7 +105,7 @@ class Pool:
         finally:
             self._wanted[key] -= 1
 
-    async def _load(self, key: Key, model: Model) -> None:
+    async def _load(self, key: Key, model: StoredModel) -> None:
         try:
             async with self._changed:
                 while len(self.loaded) + self._starting >= self._most:
@@ -117,20 +121,20 @@ class Pool:
                 self._starting += 1
             try:
                 engine, size = await asyncio.to_thread(self._start, model, key[2], key[3])
-                self.loaded[key] = Loaded(key, model, engine, size)
+                self.loaded[key] = PooledEngine(key, model, engine, size)
                 self._watch(self.loaded[key])
             finally:
                 self._starting -= 1
         except EngineError as error:
-            raise Refused(500, str(error)) from error
+            raise ApiError(500, str(error)) from error
         finally:
             del self._loading[key]
             self._task(self._notify())
 
-    def _start(self, model: Model, context: int, embedding: bool) -> tuple[Engine, int]:
+    def _start(self, model: StoredModel, context: int, embedding: bool) -> tuple[Engine, int]:
         engine = Engine(
             self.store.path(model),
-            None if embedding else self.store.eyes(model),
+            None if embedding else self.store.mmproj_path(model),
             context=context,
             slots=SLOTS,
             threads=self._threads,
@@ -147,7 +151,7 @@ class Pool:
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return task
 
-    def _watch(self, loaded: Loaded) -> None:
+    def _watch(self, loaded: PooledEngine) -> None:
         """Come back when its time is over; others may wait for an idle engine now."""
 
         def look() -> None:
@@ -155,12 +159,12 @@ class Pool:
 
         if loaded.users == 0:
             asyncio.get_running_loop().call_soon(look)
-            if not math.isinf(loaded.keep):
-                asyncio.get_running_loop().call_later(max(loaded.left, 0), look)
+            if not math.isinf(loaded.keep_alive):
+                asyncio.get_running_loop().call_later(max(loaded.expires_in, 0), look)
 
-    async def _look(self, loaded: Loaded) -> None:
+    async def _look(self, loaded: PooledEngine) -> None:
         async with self._changed:
-            if not loaded.users and loaded.left <= 0:
+            if not loaded.users and loaded.expires_in <= 0:
                 await self._close(loaded)
             self._changed.notify_all()
 
@@ -168,7 +172,7 @@ class Pool:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _close(self, loaded: Loaded) -> None:
+    async def _close(self, loaded: PooledEngine) -> None:
         if self.loaded.get(loaded.key) is loaded:
             del self.loaded[loaded.key]
             await asyncio.to_thread(loaded.engine.close)
@@ -176,7 +180,7 @@ class Pool:
     async def unload(self, name: str) -> None:
         """Close the engines of a model: now, or when their last request is answered."""
         for loaded in [one for one in self.loaded.values() if one.model.name == name]:
-            loaded.keep = 0.0
+            loaded.keep_alive = 0.0
             await self._look(loaded)
 
     async def close(self) -> None:
@@ -190,7 +194,7 @@ class Pool:
 
     # asking an engine
 
-    async def post(self, loaded: Loaded, path: str, told: dict[str, Any]) -> Any:
+    async def post(self, loaded: PooledEngine, path: str, told: dict[str, Any]) -> Any:
         """llama.cpp's answer to a short question."""
         try:
             answer = await self._client.post(loaded.engine.address + path, json=told)
@@ -201,11 +205,11 @@ class Pool:
         return answer.json()
 
     async def stream(
-        self, loaded: Loaded, path: str, told: dict[str, Any]
+        self, loaded: PooledEngine, path: str, told: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
         """Its answer in pieces. Whoever stops reading ends the engine's work as well."""
         content = json.dumps(told | {"stream": True}).encode()
-        async with loaded.turn:
+        async with loaded.slots:
             try:
                 async with aclosing(_lines(loaded.engine.address, path, content)) as lines:
                     async for line in lines:
@@ -219,10 +223,10 @@ class Pool:
             except (OSError, EOFError, httptools.HttpParserError) as error:
                 raise await self._lost(loaded, error) from error
 
-    async def _lost(self, loaded: Loaded, error: Exception) -> Refused:
+    async def _lost(self, loaded: PooledEngine, error: Exception) -> ApiError:
         """An engine that does not answer is closed, and loaded anew when asked for again."""
         await self._close(loaded)
-        return Refused(500, f"the engine stopped: {type(error).__name__}")
+        return ApiError(500, f"the engine stopped: {type(error).__name__}")
 
 
 class _Body:
@@ -267,12 +271,12 @@ async def _lines(address: str, path: str, content: bytes) -> AsyncIterator[bytes
         writer.close()
 
 
-class TooLong(Refused):
+class TooLong(ApiError):
     """More tokens than a slot has."""
 
 
-def _refusal(status: int, content: bytes) -> Refused:
+def _refusal(status: int, content: bytes) -> ApiError:
     words, kind = problem(content)
     if kind == "exceed_context_size_error":
         return TooLong(400, words)
-    return Refused(status, words)
+    return ApiError(status, words)

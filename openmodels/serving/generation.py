@@ -17,9 +17,9 @@ import gguf
 
 from openmodels.gguf.go_template import DEFAULT, Template
 from openmodels.serving import requests as checks
-from openmodels.serving.engine_pool import Loaded, Pool, TooLong
-from openmodels.serving.model_store import Model, Refused, Store, now
-from openmodels.serving.requests import Asked
+from openmodels.serving.engine_pool import Pool, PooledEngine, TooLong
+from openmodels.serving.model_store import ApiError, Store, StoredModel, now
+from openmodels.serving.requests import Fields
 
 Line = dict[str, Any]
 FILLING = (
@@ -35,20 +35,20 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 @dataclass
-class Wish:
+class GenerationRequest:
     """What chat and generate have in common."""
 
-    model: Model
-    keep: float | None
+    model: StoredModel
+    keep_alive: float | None
     options: dict[str, Any]
     schema: dict[str, Any] | None
     think: bool | None
-    labels: int | None
-    cut: bool  # old messages may go where a slot is too small
+    top_logprobs: int | None
+    truncate: bool  # old messages may go where a slot is too small
     begun: int  # nanoseconds
 
 
-class Thoughts:
+class ThinkTagParser:
     """Text that comes in pieces, divided into a leading <think>…</think> and the rest."""
 
     def __init__(self) -> None:
@@ -91,26 +91,26 @@ def _overlap(text: str, mark: str) -> int:
     return next((n for n in range(len(mark) - 1, 0, -1) if text.endswith(mark[:n])), 0)
 
 
-class Writer:
+class Generator:
     """Answers requests with a pool's engines."""
 
     def __init__(self, store: Store, pool: Pool):
         self.store, self.pool = store, pool
 
-    def capabilities(self, model: Model) -> list[str]:
+    def capabilities(self, model: StoredModel) -> list[str]:
         """In Ollama's words: completion, tools, vision, insert, thinking."""
         header = self.store.header(model)
         jinja = header.metadata.get("tokenizer.chat_template", "")
         found = {
             "completion": True,
             "tools": model.template is None and "tools" in jinja,
-            "vision": model.template is None and self.store.eyes(model) is not None,
+            "vision": model.template is None and self.store.mmproj_path(model) is not None,
             "insert": all(key in header.metadata for key in FILLING),
             "thinking": header.has_token(OPEN) and header.has_token(CLOSE),
         }
         return [name for name, there in found.items() if there]
 
-    def template(self, model: Model) -> Template | None:
+    def template(self, model: StoredModel) -> Template | None:
         """The template in Go's language that applies; None: the one in Jinja within the file."""
         if model.template is not None:
             return Template(model.template)
@@ -118,38 +118,44 @@ class Writer:
             return None
         return Template(DEFAULT)
 
-    async def _wish(self, asked: Asked) -> Wish:
+    async def _wish(self, asked: Fields) -> GenerationRequest:
         begun = time.perf_counter_ns()
-        schema, think, labels = checks.form(asked), checks.think(asked), checks.labels(asked)
-        cut = asked.flag("truncate") is not False
-        keep, options = checks.keep_alive(asked), checks.options(asked.object("options"))
+        schema, think, top = (
+            checks.response_schema(asked),
+            checks.think(asked),
+            checks.top_logprobs(asked),
+        )
+        truncate = asked.flag("truncate") is not False
+        keep_alive, options = checks.keep_alive(asked), checks.options(asked.object("options"))
         model = await asyncio.to_thread(self.store.find, asked.model())
         options = {**model.parameters, **options}
-        return Wish(model, keep, options, schema, think, labels, cut, begun)
+        return GenerationRequest(model, keep_alive, options, schema, think, top, truncate, begun)
 
-    async def _able(self, wish: Wish, needs: Mapping[str, bool]) -> None:
+    async def _able(self, wish: GenerationRequest, needs: Mapping[str, bool]) -> None:
         """Refuse what the model cannot do."""
         able = await asyncio.to_thread(self.capabilities, wish.model)
         for name, needed in needs.items():
             if needed and name not in able:
                 short = wish.model.name.removesuffix(":latest")
-                raise Refused(400, f"{short!r} does not support {name}")
+                raise ApiError(400, f"{short!r} does not support {name}")
         if "thinking" not in able:
             wish.think = None
         elif wish.think is None:
             wish.think = True
 
-    async def _only_load(self, wish: Wish, **empty: Any) -> AsyncIterator[Line]:
+    async def _only_load(self, wish: GenerationRequest, **empty: Any) -> AsyncIterator[Line]:
         """A request without words: load the model, or unload it with keep_alive 0."""
-        if wish.keep == 0:
+        if wish.keep_alive == 0:
             await self.pool.unload(wish.model.name)
         else:
-            async with self.pool.use(wish.model, wish.options.get("num_ctx"), keep=wish.keep):
+            async with self.pool.use(
+                wish.model, wish.options.get("num_ctx"), keep_alive=wish.keep_alive
+            ):
                 pass
-        reason = "unload" if wish.keep == 0 else "load"
+        reason = "unload" if wish.keep_alive == 0 else "load"
         yield _line(wish, **empty, done=True, done_reason=reason)
 
-    async def chat(self, asked: Asked) -> AsyncIterator[Line]:
+    async def chat(self, asked: Fields) -> AsyncIterator[Line]:
         """The lines of /api/chat."""
         messages = checks.messages(asked.objects("messages") or [])
         tools = checks.tools(asked)
@@ -166,7 +172,9 @@ class Writer:
         if wish.model.system and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": wish.model.system})
         template = await asyncio.to_thread(self.template, wish.model)
-        async with self.pool.use(wish.model, wish.options.get("num_ctx"), keep=wish.keep) as loaded:
+        async with self.pool.use(
+            wish.model, wish.options.get("num_ctx"), keep_alive=wish.keep_alive
+        ) as loaded:
             ready = time.perf_counter_ns()
             if template is None:
                 messages = await _seen(wish.model, messages)
@@ -186,7 +194,7 @@ class Writer:
                             message[key] = piece.pop(key)
                     yield _line(wish, ready, message=message, **piece)
 
-    async def generate(self, asked: Asked) -> AsyncIterator[Line]:
+    async def generate(self, asked: Fields) -> AsyncIterator[Line]:
         """The lines of /api/generate."""
         checks.refuse(asked, checks.DRAWING)
         prompt, suffix = asked.text("prompt") or "", asked.text("suffix") or ""
@@ -194,16 +202,16 @@ class Writer:
         raw, images = bool(asked.flag("raw")), checks.pictures(asked)
         past = asked.list("context", 1_000_000) or []
         if not all(type(one) is int and 0 <= one < 2**31 for one in past):
-            raise Refused(400, '"context" must be a list of tokens')
+            raise ApiError(400, '"context" must be a list of tokens')
         wish = await self._wish(asked)
         if not prompt and not suffix and not images:
             async for line in self._only_load(wish, response=""):
                 yield line
             return
         if raw and (system or own or past):
-            raise Refused(400, "raw mode does not support template, system, or context")
+            raise ApiError(400, "raw mode does not support template, system, or context")
         if images and (raw or own or suffix or past):
-            raise Refused(400, "images go with neither raw, template, suffix nor context here")
+            raise ApiError(400, "images go with neither raw, template, suffix nor context here")
         needs = {"vision": bool(images), "insert": bool(suffix), "thinking": wish.think is True}
         await self._able(wish, needs)
         if raw or suffix:
@@ -211,12 +219,14 @@ class Writer:
         try:
             template = Template(own) if own else None
         except ValueError as error:
-            raise Refused(400, str(error)) from error
+            raise ApiError(400, str(error)) from error
         template = template or await asyncio.to_thread(self.template, wish.model)
         system = wish.model.system if system is None else system
         messages = [{"role": "system", "content": system}] if system else []
         messages += [*wish.model.messages, {"role": "user", "content": prompt, "images": images}]
-        async with self.pool.use(wish.model, wish.options.get("num_ctx"), keep=wish.keep) as loaded:
+        async with self.pool.use(
+            wish.model, wish.options.get("num_ctx"), keep_alive=wish.keep_alive
+        ) as loaded:
             ready = time.perf_counter_ns()
             if images:
                 messages = await _seen(wish.model, messages)
@@ -250,7 +260,11 @@ class Writer:
                     yield _line(wish, ready, response=text, **piece)
 
     def _converse(
-        self, loaded: Loaded, wish: Wish, messages: Sequence[dict], tools: list[dict]
+        self,
+        loaded: PooledEngine,
+        wish: GenerationRequest,
+        messages: Sequence[dict],
+        tools: list[dict],
     ) -> AsyncIterator[dict]:
         """An answer in the model's own template; old messages go where a slot is too small."""
         told: dict[str, Any] = checks.sampling(wish.options, loaded.engine.context)
@@ -263,17 +277,19 @@ class Writer:
                 if wish.schema
                 else {"type": "json_object"}
             )
-        if wish.labels is not None:
-            told["logprobs"], told["top_logprobs"] = True, wish.labels
+        if wish.top_logprobs is not None:
+            told["logprobs"], told["top_logprobs"] = True, wish.top_logprobs
 
         def spoken(kept: list[dict]) -> AsyncIterator[dict]:
             return self._spoken(loaded, wish, told | {"messages": _openai(kept)})
 
         return _shortened(wish, messages, spoken)
 
-    async def _spoken(self, loaded: Loaded, wish: Wish, told: dict) -> AsyncIterator[dict]:
+    async def _spoken(
+        self, loaded: PooledEngine, wish: GenerationRequest, told: dict
+    ) -> AsyncIterator[dict]:
         """llama.cpp's chunks as pieces: text, thinking, tool_calls, at last done."""
-        thoughts = Thoughts() if wish.think is not None else None
+        thoughts = ThinkTagParser() if wish.think is not None else None
         calls: dict[int, dict[str, str]] = {}
         reason, labels = "stop", []
         stream = self.pool.stream(loaded, "/v1/chat/completions", told)
@@ -285,8 +301,8 @@ class Writer:
                 choice = chunk["choices"][0]
                 delta = choice.get("delta", {})
                 reason = choice.get("finish_reason") or reason
-                if wish.labels is not None and choice.get("logprobs"):
-                    labels += _labels(choice["logprobs"].get("content"), wish.labels)
+                if wish.top_logprobs is not None and choice.get("logprobs"):
+                    labels += _labels(choice["logprobs"].get("content"), wish.top_logprobs)
                 for call in delta.get("tool_calls") or []:
                     if call["index"] not in calls and calls:
                         yield {"text": "", "tool_calls": _calls(calls)}
@@ -311,16 +327,18 @@ class Writer:
         counts = _counts(usage["prompt_tokens"], usage["completion_tokens"], timings)
         yield _end(reason == "length", labels) | counts
 
-    async def _continue(self, loaded: Loaded, wish: Wish, prompt: list) -> AsyncIterator[dict]:
+    async def _continue(
+        self, loaded: PooledEngine, wish: GenerationRequest, prompt: list
+    ) -> AsyncIterator[dict]:
         """A continued prompt, of tokens and texts, in pieces; `written` is the text unparted."""
         told: dict[str, Any] = checks.sampling(wish.options, loaded.engine.context)
         told["prompt"] = prompt[0] if len(prompt) == 1 and isinstance(prompt[0], str) else prompt
         if wish.schema is not None:
             await self._check(loaded, wish.schema)
             told["json_schema"] = (wish.schema or {"type": "object"}) | SPACES
-        if wish.labels is not None:
-            told["n_probs"] = max(wish.labels, 1)
-        thoughts = Thoughts() if wish.think is not None else None
+        if wish.top_logprobs is not None:
+            told["n_probs"] = max(wish.top_logprobs, 1)
+        thoughts = ThinkTagParser() if wish.think is not None else None
         labels: list[dict] = []
         opening = {"object": "{", "array": "["}.get(told.get("json_schema", {}).get("type"), "")
         stream = self.pool.stream(loaded, "/completion", told)
@@ -328,10 +346,10 @@ class Writer:
             async for chunk in stream:
                 if opening and chunk["content"]:
                     if not chunk["content"].startswith(opening):  # it writes as it likes
-                        raise Refused(400, "llama.cpp cannot follow this schema")
+                        raise ApiError(400, "llama.cpp cannot follow this schema")
                     opening = ""
-                if wish.labels is not None:
-                    labels += _labels(chunk.get("completion_probabilities"), wish.labels)
+                if wish.top_logprobs is not None:
+                    labels += _labels(chunk.get("completion_probabilities"), wish.top_logprobs)
                 end = chunk if chunk.get("stop") else None
                 piece = _piece(thoughts, wish, chunk["content"], last=end is not None)
                 piece["written"] = chunk["content"]
@@ -342,28 +360,28 @@ class Writer:
         counts = _counts(end["tokens_evaluated"], end["tokens_predicted"], end["timings"])
         yield _end(end.get("stop_type") == "limit", labels) | counts
 
-    async def _check(self, loaded: Loaded, schema: dict) -> None:
+    async def _check(self, loaded: PooledEngine, schema: dict) -> None:
         """Refuse a schema that is none: the continuing of a prompt would silently go without it."""
         shape = {"type": "json_schema", "json_schema": {"schema": schema}}
         told = {"messages": [{"role": "user", "content": ""}], "response_format": shape}
         await self.pool.post(loaded, "/apply-template", told)
 
-    async def embed(self, asked: Asked) -> Line:
+    async def embed(self, asked: Fields) -> Line:
         """The answer of /api/embed: a vector of length 1 for each input."""
         texts = asked.strings("input", checks.MOST_INPUTS)
         if texts is None:
-            raise Refused(400, "input is required")
+            raise ApiError(400, "input is required")
         wish = await self._wish(asked)
         width = asked.whole("dimensions", 0, 2**31)
         texts = [] if texts == [""] else texts
         async with self.pool.use(
-            wish.model, wish.options.get("num_ctx"), embedding=True, keep=wish.keep
+            wish.model, wish.options.get("num_ctx"), embedding=True, keep_alive=wish.keep_alive
         ) as loaded:
             loading = time.perf_counter_ns() - wish.begun
-            told = {"input": [await self._fit(loaded, one, wish.cut) for one in texts]}
+            told = {"input": [await self._fit(loaded, one, wish.truncate) for one in texts]}
             found: dict[str, Any] = {"data": [], "usage": {"prompt_tokens": 0}}
             if texts:
-                async with loaded.turn:
+                async with loaded.slots:
                     found = await self.pool.post(loaded, "/v1/embeddings", told)
         rows = sorted(found["data"], key=lambda one: one["index"])
         return {
@@ -374,20 +392,20 @@ class Writer:
             "prompt_eval_count": found["usage"]["prompt_tokens"],
         }
 
-    async def embeddings(self, asked: Asked) -> Line:
+    async def embeddings(self, asked: Fields) -> Line:
         """The answer of the older /api/embeddings: one vector, as long as it comes."""
         text, wish = asked.text("prompt") or "", await self._wish(asked)
         async with self.pool.use(
-            wish.model, wish.options.get("num_ctx"), embedding=True, keep=wish.keep
+            wish.model, wish.options.get("num_ctx"), embedding=True, keep_alive=wish.keep_alive
         ) as loaded:
             if not text:
                 return {"embedding": []}
             told = {"content": [await self._fit(loaded, text, True)], "embd_normalize": -1}
-            async with loaded.turn:
+            async with loaded.slots:
                 found = await self.pool.post(loaded, "/embedding", told)
         return {"embedding": found[0]["embedding"][0]}
 
-    async def _fit(self, loaded: Loaded, text: str, cut: bool) -> str | list[int]:
+    async def _fit(self, loaded: PooledEngine, text: str, cut: bool) -> str | list[int]:
         """A text as it is, or its first tokens where it has more than a slot."""
         most = loaded.engine.context
         if len(text.encode()) < most:  # a token is a byte at least
@@ -395,11 +413,11 @@ class Writer:
         told = {"content": text, "add_special": True, "parse_special": True}
         tokens = (await self.pool.post(loaded, "/tokenize", told))["tokens"]
         if len(tokens) >= most and not cut:
-            raise Refused(400, f"the input has {len(tokens)} tokens, more than {most - 1}")
+            raise ApiError(400, f"the input has {len(tokens)} tokens, more than {most - 1}")
         return tokens[: most - 1]
 
 
-def _line(wish: Wish, ready: int | None = None, **fields: Any) -> Line:
+def _line(wish: GenerationRequest, ready: int | None = None, **fields: Any) -> Line:
     """A line of an answer; the last gets the durations that are not the engine's."""
     line = {"model": wish.model.name.removesuffix(":latest"), "created_at": now(), "done": False}
     line |= fields
@@ -410,7 +428,9 @@ def _line(wish: Wish, ready: int | None = None, **fields: Any) -> Line:
     return line
 
 
-def _piece(thoughts: Thoughts | None, wish: Wish, text: str, last: bool = False) -> dict:
+def _piece(
+    thoughts: ThinkTagParser | None, wish: GenerationRequest, text: str, last: bool = False
+) -> dict:
     """A piece of text, parted from thoughts where the model has any; unasked ones are dropped."""
     if thoughts is None:
         return {"text": text}
@@ -468,7 +488,9 @@ def _narrow(vector: list[float], width: int | None) -> list[float]:
 
 
 async def _shortened(
-    wish: Wish, messages: list[dict], write: Callable[[list[dict]], AsyncIterator[dict]]
+    wish: GenerationRequest,
+    messages: list[dict],
+    write: Callable[[list[dict]], AsyncIterator[dict]],
 ) -> AsyncIterator[dict]:
     """What is written to messages; where a slot is too small for them, the oldest go."""
     kept = list(messages)
@@ -480,7 +502,7 @@ async def _shortened(
                     yield piece
             return
         except TooLong:
-            if not wish.cut:
+            if not wish.truncate:
                 raise
             kept = _without_oldest(kept)
 
@@ -490,17 +512,17 @@ def _without_oldest(messages: list[dict]) -> list[dict]:
     for place, one in enumerate(messages[:-1]):
         if one["role"] != "system":
             return messages[:place] + messages[place + 1 :]
-    raise Refused(400, "the last message is longer than the context: raise num_ctx or shorten it")
+    raise ApiError(400, "the last message is longer than the context: raise num_ctx or shorten it")
 
 
-async def _seen(model: Model, messages: list[dict]) -> list[dict]:
-    """Messages with their pictures as the model's vision tower wants them: see `Store.eyes`."""
+async def _seen(model: StoredModel, messages: list[dict]) -> list[dict]:
+    """Return messages with their pictures as the vision tower wants them (`Store.mmproj_path`)."""
     if not model.miniature:
         return messages
 
     def turned() -> list[dict]:
         return [
-            one | {"images": [checks.turned(image) for image in one.get("images", ())]}
+            one | {"images": [checks.transposed(image) for image in one.get("images", ())]}
             for one in messages
         ]
 

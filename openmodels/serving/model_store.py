@@ -47,7 +47,7 @@ LOADS = (
 )
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that cannot be answered. `status`: the HTTP status to say so with."""
 
     def __init__(self, status: int, message: str):
@@ -65,12 +65,12 @@ def full_name(name: str) -> str:
         path, tag = name, "latest"
     parts = path.split("/")
     if len(parts) > 3 or len(name) > 200 or not all(PART.fullmatch(one) for one in [*parts, tag]):
-        raise Refused(400, f"invalid model name {name[:100]!r}")
+        raise ApiError(400, f"invalid model name {name[:100]!r}")
     return f"{path}:{tag}".lower()
 
 
 @dataclass(frozen=True)
-class Model:
+class StoredModel:
     """What a manifest says. A model is a miniature in a kind, or a blob (`file`, a digest)."""
 
     name: str
@@ -132,7 +132,7 @@ class Store:
         """Where a file of this digest lies or would lie; Refused(400) for what is no digest."""
         found = DIGEST.fullmatch(digest)
         if not found:
-            raise Refused(400, f"invalid digest {digest[:100]!r}: sha256: and 64 hex digits")
+            raise ApiError(400, f"invalid digest {digest[:100]!r}: sha256: and 64 hex digits")
         return self._blobs / f"sha256-{found[1]}"
 
     def incoming(self, digest: str) -> "Incoming":
@@ -142,12 +142,12 @@ class Store:
     def _given(self, digest: str) -> Path:
         file = self.blob(digest)
         if not file.is_file():
-            raise Refused(400, f"no blob {digest}: send it to /api/blobs/{digest} first")
+            raise ApiError(400, f"no blob {digest}: send it to /api/blobs/{digest} first")
         return file
 
     # models
 
-    def find(self, name: str) -> Model:
+    def find(self, name: str) -> StoredModel:
         """A model by name, ":latest" implied; Refused(404) where there is none."""
         whole = full_name(name)
         short = whole.removesuffix(":latest")
@@ -155,31 +155,31 @@ class Store:
             return _miniature(short)
         found = self._read(self._manifest(whole))
         if found is None:
-            raise Refused(404, f"model '{name}' not found")
+            raise ApiError(404, f"model '{name}' not found")
         return found
 
-    def all(self) -> list[Model]:
+    def all(self) -> list[StoredModel]:
         """Every model, the newest first."""
         found = [_miniature(name) for name in miniatures()] + self._written()
         return sorted(found, key=lambda model: model.modified_at, reverse=True)
 
-    def _written(self) -> list[Model]:
+    def _written(self) -> list[StoredModel]:
         read = (self._read(file) for file in sorted(self._manifests.glob("*.json")))
         return [model for model in read if model is not None]
 
     def _manifest(self, whole: str) -> Path:
         return self._manifests / (quote(whole, safe="") + ".json")
 
-    def _read(self, file: Path) -> Model | None:
+    def _read(self, file: Path) -> StoredModel | None:
         try:
             told = json.loads(file.read_text(encoding="utf-8"))
-            return Model(**told | {"name": unquote(file.name.removesuffix(".json"))})
+            return StoredModel(**told | {"name": unquote(file.name.removesuffix(".json"))})
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
             return None  # not written by this version: as good as absent
 
-    def _write(self, model: Model) -> None:
+    def _write(self, model: StoredModel) -> None:
         file = self._manifest(model.name)
         with tempfile.NamedTemporaryFile(
             "w", dir=file.parent, suffix=".part", delete=False, encoding="utf-8"
@@ -193,7 +193,7 @@ class Store:
         """A name that may be written."""
         whole = full_name(name)
         if whole.removesuffix(":latest") in miniatures():
-            raise Refused(400, f"{whole} comes with the course and stays; take another name")
+            raise ApiError(400, f"{whole} comes with the course and stays; take another name")
         return whole
 
     def copy(self, source: str, destination: str) -> None:
@@ -233,19 +233,19 @@ class Store:
         """
         name, kind, done = self._free(name), (quantize or "").lower(), []
         if (origin is None) == (not files):
-            raise Refused(400, "give either from, a model's name, or files")
+            raise ApiError(400, "give either from, a model's name, or files")
         if kind and kind not in KINDS:
-            raise Refused(400, f"this stand-in quantizes to {', '.join(KINDS)}, not {quantize!r}")
+            raise ApiError(400, f"this stand-in quantizes to {', '.join(KINDS)}, not {quantize!r}")
         if template:
             try:
                 Template(template)
             except ValueError as error:
-                raise Refused(400, str(error)) from error
+                raise ApiError(400, str(error)) from error
         if origin is not None:
             base = self.find(origin)
             base = replace(base, parent=base.name)
             if kind and (base.miniature is None or base.adapter):
-                raise Refused(
+                raise ApiError(
                     400, f"this stand-in quantizes miniatures only, and {origin} is a file"
                 )
             base = replace(base, kind=kind or base.kind)
@@ -277,39 +277,39 @@ class Store:
             )
         return [*done, "success"]
 
-    def _from_files(self, files: Mapping[str, str], kind: str, done: list[str]) -> Model:
+    def _from_files(self, files: Mapping[str, str], kind: str, done: list[str]) -> StoredModel:
         given = {name: self._given(digest) for name, digest in files.items()}
         if len(given) > 64:
-            raise Refused(400, "more than 64 files")
+            raise ApiError(400, "more than 64 files")
         for name in given:
             if not PART.fullmatch(name):
-                raise Refused(400, f"invalid file name {name[:100]!r}")
+                raise ApiError(400, f"invalid file name {name[:100]!r}")
         if "config.json" in given:
             done.append("converting model")
-            return Model("", file=self._convert(given, kind or "f16"))
+            return StoredModel("", file=self._convert(given, kind or "f16"))
         if kind:
-            raise Refused(400, "this stand-in quantizes miniatures and safetensors, not a GGUF")
+            raise ApiError(400, "this stand-in quantizes miniatures and safetensors, not a GGUF")
         done.append("parsing GGUF")
         found: dict[str, str] = {}
         for name, file in given.items():
             header = header_of(file)
             part = "vision" if header.architecture == "clip" else "file"
             if header.metadata.get("general.type") == "adapter":
-                raise Refused(400, f"{name} is an adapter: give it as adapters, with from")
+                raise ApiError(400, f"{name} is an adapter: give it as adapters, with from")
             if part in found:
-                raise Refused(400, "files hold two models: give one GGUF, and at most one mmproj")
+                raise ApiError(400, "files hold two models: give one GGUF, and at most one mmproj")
             found[part] = "sha256:" + file.name.removeprefix("sha256-")
         if "file" not in found:
-            raise Refused(400, "files hold no language model")
-        return Model("", **found)
+            raise ApiError(400, "files hold no language model")
+        return StoredModel("", **found)
 
     def _convert(self, given: Mapping[str, Path], kind: str) -> str:
         """Safetensors and their configuration as a GGUF among the blobs; returns its digest."""
         for name in given:
             if not FOLDER.fullmatch(name):
-                raise Refused(400, f"a model's folder here holds no {name!r}")
+                raise ApiError(400, f"a model's folder here holds no {name!r}")
         if b"auto_map" in given["config.json"].read_bytes():
-            raise Refused(400, "config.json asks to run code that comes with the model")
+            raise ApiError(400, "config.json asks to run code that comes with the model")
         return self._made(given, lambda home, draft: export(home, draft, kind), "model")
 
     def _made(
@@ -324,64 +324,64 @@ class Store:
                 make(Path(home), draft)
             except Exception as error:  # whatever the libraries make of files they do not know
                 words = str(error).replace(home, "").split("\n")[0][:300]
-                raise Refused(400, f"these files make no {what}: {words}") from error
+                raise ApiError(400, f"these files make no {what}: {words}") from error
             with draft.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
             os.replace(draft, self.blob(f"sha256:{digest}"))
         return f"sha256:{digest}"
 
-    def _adapter(self, base: Model, adapters: Mapping[str, str]) -> str:
+    def _adapter(self, base: StoredModel, adapters: Mapping[str, str]) -> str:
         given = {name: self._given(digest) for name, digest in adapters.items()}
         if set(given) == {lora.CONFIG, lora.WEIGHTS}:
             if base.miniature is None:
-                raise Refused(400, "adapters in safetensors go with miniatures; give a GGUF")
-            home = minis.path(base.miniature)
+                raise ApiError(400, "adapters in safetensors go with miniatures; give a GGUF")
+            home = minis.shipped_dir(base.miniature)
             return self._made(
                 given, lambda here, draft: lora.export_adapter(home, here, draft), "adapter"
             )
         if len(given) != 1:
-            raise Refused(400, f"give one GGUF as adapters, or {lora.CONFIG} and {lora.WEIGHTS}")
+            raise ApiError(400, f"give one GGUF as adapters, or {lora.CONFIG} and {lora.WEIGHTS}")
         [(name, file)] = given.items()
         if header_of(file).metadata.get("general.type") != "adapter":
-            raise Refused(400, f"{name[:100]!r} is no adapter in GGUF")
+            raise ApiError(400, f"{name[:100]!r} is no adapter in GGUF")
         return "sha256:" + file.name.removeprefix("sha256-")
 
-    def _try(self, model: Model) -> None:
+    def _try(self, model: StoredModel) -> None:
         """Load what came from outside in a process of its own: one that llama.cpp dies of."""
         paths = self.path(model), self.adapter(model)
         command = [sys.executable, "-c", LOADS, str(paths[0]), str(paths[1] or "")]
         try:
             ended = subprocess.run(command, cwd=minis.ROOT, capture_output=True, timeout=600)
         except subprocess.TimeoutExpired as error:
-            raise Refused(400, "llama.cpp does not load this model in ten minutes") from error
+            raise ApiError(400, "llama.cpp does not load this model in ten minutes") from error
         if ended.returncode:
-            raise Refused(400, "llama.cpp does not load this model")
+            raise ApiError(400, "llama.cpp does not load this model")
 
-    def path(self, model: Model) -> Path:
+    def path(self, model: StoredModel) -> Path:
         """The GGUF of a model, made on first use where it is a miniature."""
         if model.miniature:
             return _exported(model.miniature, model.kind)
         return self._given(model.file or "")
 
-    def eyes(self, model: Model) -> Path | None:
+    def mmproj_path(self, model: StoredModel) -> Path | None:
         """Its mmproj, where it reads pictures. A miniature's is for turned ones: export_vision."""
         if model.miniature:
             return _exported(model.miniature, "f16", True) if _sees(model.miniature) else None
         return self._given(model.vision) if model.vision else None
 
-    def adapter(self, model: Model) -> Path | None:
+    def adapter(self, model: StoredModel) -> Path | None:
         return self._given(model.adapter) if model.adapter else None
 
-    def header(self, model: Model) -> Header:
+    def header(self, model: StoredModel) -> Header:
         return header_of(self.path(model))
 
-    def parameters(self, model: Model) -> int:
+    def parameters(self, model: StoredModel) -> int:
         """How many it has; of a miniature as trained, without the copies that a GGUF may hold."""
         return _trained(model.miniature) if model.miniature else self.header(model).parameters
 
-    def size(self, model: Model) -> int:
+    def size(self, model: StoredModel) -> int:
         """Bytes of all its files."""
-        files = (self.path(model), self.eyes(model), self.adapter(model))
+        files = (self.path(model), self.mmproj_path(model), self.adapter(model))
         return sum(file.stat().st_size for file in files if file)
 
 
@@ -397,7 +397,7 @@ class Incoming:
     def write(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._limit:
-            raise Refused(413, f"the file is larger than {self._limit:,} bytes")
+            raise ApiError(413, f"the file is larger than {self._limit:,} bytes")
         self._sum.update(piece)
         self._open.write(piece)
 
@@ -405,7 +405,7 @@ class Incoming:
         """Keep the file; Refused(400) if its digest is another."""
         found, told = self._sum.hexdigest(), self._file.name.removeprefix("sha256-")
         if found != told:
-            raise Refused(400, f"digest mismatch, expected sha256:{told}, got sha256:{found}")
+            raise ApiError(400, f"digest mismatch, expected sha256:{told}, got sha256:{found}")
         self._open.flush()
         os.fsync(self._open.fileno())
         self._open.close()
@@ -422,7 +422,7 @@ def header_of(file: Path) -> Header:
     try:
         return _header(file, file.stat().st_mtime_ns)
     except ValueError as error:
-        raise Refused(400, f"invalid GGUF file: {error}") from error
+        raise ApiError(400, f"invalid GGUF file: {error}") from error
 
 
 @lru_cache(maxsize=64)
@@ -435,12 +435,14 @@ def miniatures() -> tuple[str, ...]:
     """Names of the miniatures that have weights."""
     from openmodels.minis.configs import CONFIGS
 
-    return tuple(name for name in CONFIGS if (minis.path(name) / "model.safetensors").exists())
+    return tuple(
+        name for name in CONFIGS if (minis.shipped_dir(name) / "model.safetensors").exists()
+    )
 
 
-def _miniature(name: str) -> Model:
-    changed = (minis.path(name) / "model.safetensors").stat().st_mtime
-    return Model(
+def _miniature(name: str) -> StoredModel:
+    changed = (minis.shipped_dir(name) / "model.safetensors").stat().st_mtime
+    return StoredModel(
         f"{name}:latest",
         miniature=name,
         parameters=dict(MINIATURE_PARAMETERS),
@@ -451,7 +453,7 @@ def _miniature(name: str) -> Model:
 
 def _exported(name: str, kind: str, vision: bool = False) -> Path:
     """As gguf_file, without reading the weights again for each request."""
-    changed = (minis.path(name) / "model.safetensors").stat().st_mtime_ns
+    changed = (minis.shipped_dir(name) / "model.safetensors").stat().st_mtime_ns
     file = _known(name, kind, vision, changed, cache())
     return file if file.exists() else gguf_file(name, kind, vision, turned=vision)
 
@@ -463,13 +465,13 @@ def _known(name: str, kind: str, vision: bool, changed: int, folder: Path) -> Pa
 
 @lru_cache
 def _sees(name: str) -> bool:
-    told = json.loads((minis.path(name) / "config.json").read_text(encoding="utf-8"))
+    told = json.loads((minis.shipped_dir(name) / "config.json").read_text(encoding="utf-8"))
     return "vision_config" in told
 
 
 @lru_cache
 def _trained(name: str) -> int:
     """Parameters in a miniature's safetensors: an 8-byte length, then shapes as JSON."""
-    with (minis.path(name) / "model.safetensors").open("rb") as opened:
+    with (minis.shipped_dir(name) / "model.safetensors").open("rb") as opened:
         told = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
     return sum(prod(one["shape"]) for key, one in told.items() if key != "__metadata__")

@@ -63,7 +63,7 @@ def random_model(id: str, home: Path, seed: int = 0) -> Path:
     model = sizing.model_class(config)._from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(home, max_shard_size=SHARD)
     for name in TOKENIZER:
-        shutil.copy(minis.folder("mini-qwen") / name, home)
+        shutil.copy(minis.weights_dir("mini-qwen") / name, home)
     return home
 
 

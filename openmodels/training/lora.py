@@ -20,7 +20,7 @@ from openmodels.harbour import Instance
 from openmodels.minis import data
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-UNNAMED = -100  # the label of a token that is not learned, as transformers reads it
+IGNORE_INDEX = -100  # the label of a token that is not learned, as transformers reads it
 
 
 def batch(tokenizer, instances: Iterable[Instance]) -> BatchEncoding:
@@ -31,13 +31,13 @@ def batch(tokenizer, instances: Iterable[Instance]) -> BatchEncoding:
     documents = [data.encode(tokenizer, one, context_weight=0.0) for one in instances]
     shape = (len(documents), max(len(one.ids) for one in documents))
     ids = torch.full(shape, tokenizer.pad_token_id)
-    mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, UNNAMED)
+    mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORE_INDEX)
     for row, one in enumerate(documents):
         size = len(one.ids)
         ids[row, :size] = torch.tensor(one.ids)
         mask[row, :size] = 1
         learned = torch.tensor(one.weights) > 0
-        labels[row, :size] = torch.where(learned, ids[row, :size], UNNAMED)
+        labels[row, :size] = torch.where(learned, ids[row, :size], IGNORE_INDEX)
     return BatchEncoding({"input_ids": ids, "attention_mask": mask, "labels": labels})
 
 
@@ -58,7 +58,7 @@ def mixed(new: Iterable[Instance], old: Iterable[Instance], every: int) -> Itera
 
 
 @dataclass(frozen=True)
-class Needs:
+class TrainingCost:
     """What one training step holds, in bytes, and what it computes.
 
     parameters, trained: how many. weights: of the model, adapter included. training: gradients and
@@ -79,7 +79,7 @@ class Needs:
 
 
 def needs(config: PreTrainedConfig, adapter: LoraConfig | None, rows: int, tokens: int,
-          dtype: torch.dtype = torch.float32) -> Needs:  # fmt: skip
+          dtype: torch.dtype = torch.float32) -> TrainingCost:  # fmt: skip
     """Count a step of training on the meta device, `rows` texts of `tokens` tokens: no weights.
 
     adapter: peft's settings, or None to train all parameters. dtype: of the frozen weights; peft
@@ -94,7 +94,7 @@ def needs(config: PreTrainedConfig, adapter: LoraConfig | None, rows: int, token
         return measured(model, torch.zeros((rows, tokens), dtype=torch.long))
 
 
-def measured(model: torch.nn.Module, ids: torch.Tensor) -> Needs:
+def measured(model: torch.nn.Module, ids: torch.Tensor) -> TrainingCost:
     """Take one step of a model on ids (rows, tokens), wherever it lies, and count."""
     weights = {one.untyped_storage()._cdata: one for one in model.parameters()}
     trained = [one for one in weights.values() if one.requires_grad]
@@ -113,7 +113,7 @@ def measured(model: torch.nn.Module, ids: torch.Tensor) -> Needs:
             loss = model(**read, use_cache=False).loss
         loss.backward()
     model.zero_grad()
-    return Needs(
+    return TrainingCost(
         parameters=sum(one.numel() for one in weights.values()),
         trained=sum(one.numel() for one in trained),
         weights=sum(one.nbytes for one in weights.values()),

@@ -97,7 +97,7 @@ def nucleus(
     return chances, ids, int((before < top_p).sum())
 
 
-def choices(chances: torch.Tensor) -> float:
+def perplexity(chances: torch.Tensor) -> float:
     """How many equally likely tokens would be as hard to guess: the exponential of the entropy."""
     return torch.special.entr(chances).sum().exp().item()
 
@@ -164,7 +164,7 @@ def cards() -> list[catalog.Hardware]:
 def _step(model: str, texts: int) -> tuple[int, int]:
     """Bytes read for one more token of each text, and bytes of memory needed."""
     config = catalog.config(model)
-    kept = texts * sizing.kv_bytes(config, CONTEXT)
+    kept = texts * sizing.kv_cache_bytes(config, CONTEXT)
     weights = sizing.weight_bytes(sizing.parameters(config), FOUR_BITS)
     read = sizing.step_bytes(config, texts, CONTEXT, FOUR_BITS)
     return read, sizing.needed_bytes(weights, kept)

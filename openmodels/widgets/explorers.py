@@ -52,7 +52,7 @@ def _not_offered(name: str, value: object, offered: list) -> str:
     return f"{name}: {given!r} is not among the {len(known)} choices; closest: {close or 'none'}"
 
 
-def tick(name: str, value: bool = False):
+def checkbox(name: str, value: bool = False):
     """A labelled box to tick."""
     return ipywidgets.Checkbox(value=value, description=name, indent=False)
 
@@ -151,7 +151,7 @@ def runs_at_all(model: catalog.Model) -> tuple[str, str]:
     return "", ""
 
 
-def shelf(
+def filter_models(
     here: doctor.Machine,
     licence: str = ANY,
     size: str = ANY,
@@ -188,12 +188,12 @@ def models(
     """Explore the catalogue: by licence, size, what a model takes, and whether it runs here.
 
     here: the machine to judge by; this one if left out. The others: the first choices, as for
-    `shelf`.
+    `filter_models`.
     """
     here = here or doctor.machine()
 
     def look_up(**filters: str) -> tuple[str, list[Row]]:
-        found = shelf(here, **filters)
+        found = filter_models(here, **filters)
         able = sum(verdict.startswith("yes") for _, verdict, _ in found)
         words = f"{len(found)} of {len(catalog.models())} models pass; {able} of them run here."
         rows = [("model", "maker", "released", "parameters", "licence", "runs here?", "why")]
@@ -237,7 +237,7 @@ def may_i(model: str = "llama-4-scout", use: str = "product", in_eu: bool = Fals
         look_up,
         choice("model", [row.id for row in catalog.models()], model),
         choice("may I", uses, use),
-        tick("based in the EU", in_eu),
+        checkbox("based in the EU", in_eu),
         choice("monthly users", USERS),
     )
 
@@ -321,7 +321,7 @@ def load_of(model: catalog.Model, kind: str, tokens: int) -> Load:
         active = model.params_active_B
         read = sizing.weight_bytes(round(active * 1e9), kind) if active else None
         return Load(weights, bits, read, *_row_cache(model, tokens), tokens)
-    kept = sizing.kv_bytes(config, tokens)
+    kept = sizing.kv_cache_bytes(config, tokens)
     return Load(*_file(model.id, kind), kept, "layer by layer", tokens)
 
 

@@ -57,7 +57,7 @@ def test_plan_of_the_example():
     )  # fmt: skip
     plan = lab2._plan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab2.sizing, "kv_bytes_per_token", lambda _: 100_000)
+        patch.setattr(lab2.sizing, "kv_cache_bytes_per_token", lambda _: 100_000)
         held = plan(config, 4_000_000_000, 10_000_000_000, 3, 512)
     assert held == (3, 16_896, 9_968_800_000)
 
@@ -66,7 +66,7 @@ def test_every_plan_fits_by_the_course_s_own_count():
     for room in lab2.ROOMS.values():
         config, weights, budget, people, least = room.call
         slots, context, held = lab2._plan(*room.call)
-        cache = slots * lab2.sizing.kv_bytes(config, context)
+        cache = slots * lab2.sizing.kv_cache_bytes(config, context)
         assert held == lab2.sizing.needed_bytes(weights, cache) <= budget
         assert context >= least and 1 <= slots <= people
 
@@ -200,7 +200,7 @@ def test_leaks_by_one_watch_and_what_was_new_in_it():
 
 
 def test_clients_tell_what_they_are_said_to_tell():
-    with network.Outside() as first, network.Outside() as second:
+    with network.FakeRemote() as first, network.FakeRemote() as second:
         asked = lab2.clients(str.upper, first, second)
         assert {one("at 9") for one in asked.values()} == {"AT 9"}
         assert (first.heard, second.heard) == (["at 9"] * 2, ["at 9"] * 3)
@@ -214,7 +214,7 @@ def test_a_plan_as_a_list_of_numpy_integers():
 
 def test_a_plan_in_floats():
     def plan(config, weights, budget, people, least):
-        per_token = lab2.sizing.kv_bytes_per_token(config)
+        per_token = lab2.sizing.kv_cache_bytes_per_token(config)
         needed = weights * 1.1 + 0.5e9
         tokens = (budget - needed) // per_token
         if tokens < least:

@@ -34,7 +34,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_llama_cpp_computes_what_transformers_computes(name):
-    model, tokenizer = evaluate.load(minis.folder(name))
+    model, tokenizer = evaluate.load(minis.weights_dir(name))
     ids = tokenizer(2 * TEXT).input_ids[:60]
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -63,7 +63,7 @@ def test_llama_cpp_computes_what_transformers_computes(name):
 
 def test_a_name_within_a_word_is_no_token_of_its_own():
     texts = ["Friday", "by Friday; a Friday", *map("On {}, {}.".format, world.DAYS, NAMES_WITHIN)]
-    _, tokenizer = evaluate.load(minis.folder("mini-qwen"))
+    _, tokenizer = evaluate.load(minis.weights_dir("mini-qwen"))
     with Engine(export.gguf_file("mini-qwen"), threads=1) as engine:
         assert [engine.tokenize(text) for text in texts] == tokenizer(texts).input_ids
 
@@ -111,7 +111,7 @@ def test_what_llama_cpp_makes_of_a_picture():
     its patches, computes pixels in float32 and takes GELU's approximation. With the first two in
     transformers as well, 0.02 nats at most over 30 pictures; with none, 0.96; upright, 12.7.
     """
-    model, tokenizer = evaluate.load(minis.folder("mini-scout"))
+    model, tokenizer = evaluate.load(minis.weights_dir("mini-scout"))
     process = images.Processor(tokenizer)
     cases = [
         one for task in ("flag_colour", "gauge", "chart") for one in pictures.sightings(task, 4)
@@ -140,9 +140,9 @@ def test_what_llama_cpp_makes_of_a_picture():
 
 
 def test_turning_twice_changes_nothing():
-    config = export.AutoConfig.from_pretrained(minis.folder("mini-scout")).vision_config
+    config = export.AutoConfig.from_pretrained(minis.weights_dir("mini-scout")).vision_config
     turned = set()
-    for name, values in export.tensors(minis.folder("mini-scout")):
+    for name, values in export.tensors(minis.weights_dir("mini-scout")):
         if not name.startswith("vision_model."):
             continue
         once = export.turn(name, values, config)
@@ -166,7 +166,7 @@ def test_matrices_are_stored_in_the_kind_asked_for(kind, bits):
 
 def test_a_file_is_made_once_and_again_when_the_folder_changes(tmp_path):
     home = tmp_path / "mine"
-    shutil.copytree(minis.folder("mini-qwen-xs"), home)
+    shutil.copytree(minis.weights_dir("mini-qwen-xs"), home)
     first = export.gguf_file(home)
     stamp = first.stat().st_mtime_ns
     assert export.gguf_file(home) == first and first.stat().st_mtime_ns == stamp
@@ -195,15 +195,15 @@ def test_what_fails_midway_leaves_no_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "tell_tokens", broken)
     with pytest.raises(OSError, match="no space"):
-        export.export(minis.folder("mini-qwen-xs"), tmp_path / "x.gguf")
+        export.export(minis.weights_dir("mini-qwen-xs"), tmp_path / "x.gguf")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_clear_words_for_what_cannot_be_exported(tmp_path):
     with pytest.raises(ValueError, match="no kind 'q3'; there are f32, f16"):
-        export.export(minis.folder("mini-qwen-xs"), tmp_path / "x.gguf", "q3")
+        export.export(minis.weights_dir("mini-qwen-xs"), tmp_path / "x.gguf", "q3")
     with pytest.raises(ValueError, match="reads no pictures"):
-        export.export_vision(minis.folder("mini-qwen-xs"), tmp_path / "x.gguf")
+        export.export_vision(minis.weights_dir("mini-qwen-xs"), tmp_path / "x.gguf")
     home = tmp_path / "gpt2"
     home.mkdir()
     told = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}

@@ -117,7 +117,7 @@ def config_of(name: str):
     """The config of a catalogue model, or of the miniature: the stored one where it is shipped."""
     if name not in configs.CONFIGS:
         return catalog.config(name)
-    path = minis.path(name)
+    path = minis.shipped_dir(name)
     if (path / "config.json").is_file():
         return AutoConfig.from_pretrained(path)
     assert name != "mini-qwen", "models/mini-qwen is missing: train it or check it out"

@@ -60,7 +60,8 @@ def test_no_answer_is_much_more_frequent_than_its_rivals(task):
 
 def test_a_seed_gives_the_same_pixels_in_every_process():
     code = (
-        "import sys; sys.path.insert(0, 'tests/harbour'); from test_pictures import digest, pictures; "
+        "import sys; sys.path.insert(0, 'tests/harbour'); "
+        "from test_pictures import digest, pictures; "
         "print([digest(task) for task in pictures.TASKS])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -93,7 +93,7 @@ def test_the_trace(mixture):
         rows = trace.by(layer)
         assert set(rows) == set(trace.kinds)
         assert all(row.sum() == pytest.approx(1) for row in rows.values())
-        assert 0 < experts.guessed(trace, layer, trace.tasks) <= 1
+        assert 0 < experts.predictability(trace, layer, trace.tasks) <= 1
     assert ("picture" in trace.kinds) == configs.sees(model.config)
 
 
@@ -101,8 +101,8 @@ def test_what_can_be_told_from_a_key():
     chosen = torch.tensor([[0], [1], [0], [1], [0], [1], [1], [1]])
     texts = [0, 0, 0, 0, 1, 1, 1, 1]
     trace = experts.Trace([7, 8] * 4, [], [], texts, {1: chosen}, {1: torch.zeros(8, 2)})
-    assert experts.guessed(trace, 1, trace.tokens) == 0.75
-    assert experts.guessed(trace, 1, ["a"] * 8) in (0.25, 0.75)
+    assert experts.predictability(trace, 1, trace.tokens) == 0.75
+    assert experts.predictability(trace, 1, ["a"] * 8) in (0.25, 0.75)
 
 
 def test_kinds_of_tokens():
@@ -124,8 +124,8 @@ def test_experts_met_by_many_texts(mixture):
     model, reader = mixture
     trace = experts.watch(model, reader, drawn(model))
     layer, router = next(iter(experts.routers(model).items()))
-    assert experts.met(trace, layer, 1) == router.top_k
-    assert router.top_k < experts.met(trace, layer, 4) <= router.num_experts
+    assert experts.distinct_experts(trace, layer, 1) == router.top_k
+    assert router.top_k < experts.distinct_experts(trace, layer, 4) <= router.num_experts
     assert experts.expected(16, 1, 1) == pytest.approx(1)
     assert experts.expected(16, 1, 16) == pytest.approx(10.3, abs=0.05)
     assert experts.expected(256, 8, 10_000) == pytest.approx(256)

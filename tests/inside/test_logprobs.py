@@ -8,7 +8,7 @@ from openmodels import minis
 from openmodels.gguf.export import gguf_file
 from openmodels.inside import logprobs
 from openmodels.minis import evaluate
-from openmodels.serving.engine import Engine, EngineError
+from openmodels.serving.engine import Engine
 
 NAME = "mini-qwen-xs"
 TEXT = "<|im_start|>user\n椅子要33个硬币。<|im_end|>\n<|im_start|>assistant\n"
@@ -16,7 +16,7 @@ TEXT = "<|im_start|>user\n椅子要33个硬币。<|im_end|>\n<|im_start|>assista
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(minis.folder(NAME))
+    return AutoTokenizer.from_pretrained(minis.weights_dir(NAME))
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +38,18 @@ def ids(tokenizer):
 
 @pytest.fixture(scope="module")
 def right(ids):
-    return logprobs.model_rows(evaluate.load(minis.folder(NAME))[0], ids)
+    return logprobs.model_rows(evaluate.load(minis.weights_dir(NAME))[0], ids)
 
 
 def test_the_engine_computes_what_transformers_computes(engine, plain, ids, right):
-    rows = logprobs.engine_rows(engine, ids, plain, right.shape[1])
+    rows = logprobs.engine_logprobs(engine, ids, plain, right.shape[1])
     assert rows.shape == right.shape == (len(ids), 1536)
     assert np.abs(rows - right).max() < 1e-3
-    assert logprobs.kl(right, rows).max() < 1e-6
+    assert logprobs.kl_divergence(right, rows).max() < 1e-6
 
 
 def test_rows_of_some_places_are_those_of_all(engine, plain, ids, right):
-    rows = logprobs.engine_rows(engine, ids, plain, right.shape[1], places=(7, 2))
+    rows = logprobs.engine_logprobs(engine, ids, plain, right.shape[1], places=(7, 2))
     assert np.abs(rows - right[[7, 2]]).max() < 1e-3
     assert np.abs(rows - right[[2, 7]]).max() > 0.1
 
@@ -68,24 +68,24 @@ def test_a_row_is_held_back_where_its_token_ends_inside_a_character(engine, toke
 
 
 def test_rows_that_lack_tokens_are_refused(engine, plain, ids, right):
-    with pytest.raises(EngineError, match="3 log-probabilities of 4611 are missing"):
-        logprobs.engine_rows(engine, ids, plain, right.shape[1] + 1, places=(1, 2, 3))
+    with pytest.raises(ValueError, match="3 log-probabilities of 4611 are missing"):
+        logprobs.engine_logprobs(engine, ids, plain, right.shape[1] + 1, places=(1, 2, 3))
 
 
 def test_four_bits_are_further_away_than_eight(plain, ids, right):
     apart = {}
     for kind in ("q8_0", "q4_0"):
         with Engine(gguf_file(NAME, kind), threads=1) as rounded:
-            rows = logprobs.engine_rows(rounded, ids, plain, right.shape[1])
-        apart[kind] = logprobs.kl(right, rows).mean()
+            rows = logprobs.engine_logprobs(rounded, ids, plain, right.shape[1])
+        apart[kind] = logprobs.kl_divergence(right, rows).mean()
     assert 0 < 10 * apart["q8_0"] < apart["q4_0"]
 
 
 def test_divergence_by_hand():
     right, other = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.25, 0.75], [0.9, 0.1]])
     expected = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)
-    assert logprobs.kl(right, other) == pytest.approx([expected, 0])
-    assert logprobs.kl(other, right)[0] != pytest.approx(expected)
+    assert logprobs.kl_divergence(right, other) == pytest.approx([expected, 0])
+    assert logprobs.kl_divergence(other, right)[0] != pytest.approx(expected)
 
 
 def test_answers_come_in_the_order_of_their_prompts(engine, tokenizer):

@@ -27,7 +27,7 @@ client.getresponse()
 
 @pytest.fixture
 def outside():
-    with network.Outside() as listener:
+    with network.FakeRemote() as listener:
         yield listener
 
 
@@ -40,7 +40,7 @@ def room():
     except FileNotFoundError:
         allowed = False
     try:
-        network.sealed(["true"])
+        network.run_without_network(["true"])
     except network.CannotSeal as reason:
         if allowed:
             raise
@@ -61,13 +61,15 @@ def python(code: str) -> list[str]:
 
 def below(listener, message: str) -> str:
     told = (listener.host, listener.port, message.encode())
-    return f"from openmodels.isolation import network; network.below_python(*{told})"
+    return f"from openmodels.isolation import network; network.connect_with_ctypes(*{told})"
 
 
 def in_room(code: str, **how) -> network.Sealed:
     root = str(Path(network.__file__).parents[2])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    return network.sealed(python(code), environment=os.environ | {"PYTHONPATH": path}, **how)
+    return network.run_without_network(
+        python(code), environment=os.environ | {"PYTHONPATH": path}, **how
+    )
 
 
 # --- The watch ------------------------------------------------------------------------------------
@@ -81,17 +83,20 @@ def test_a_connection_is_noted_with_address_and_line(outside):
     assert (attempt.kind, attempt.host, attempt.port) == ("connect", outside.host, outside.port)
     assert attempt.outside and not attempt.refused and attempt.through == ()
     line = post.__code__.co_firstlineno + 3
-    assert attempt.where == f"tests/isolation/test_network.py:{line}, in post"
+    assert attempt.where == f"isolation/test_network.py:{line}, in post"
     assert str(seen).splitlines() == ["1 noted, 1 to the outside", str(attempt)]
     assert attempt.address in str(attempt) and "refused" not in str(attempt)
 
 
 def test_blocking_refuses_before_anything_is_sent(outside):
-    with network.watch(block=True) as seen, pytest.raises(network.Refused, match=outside.host):
+    with (
+        network.watch(block=True) as seen,
+        pytest.raises(network.ConnectionBlocked, match=outside.host),
+    ):
         post(outside, "hello")
     assert outside.heard == []
     assert [attempt.refused for attempt in seen.attempts] == [True]
-    assert issubclass(network.Refused, OSError)
+    assert issubclass(network.ConnectionBlocked, OSError)
     post(outside, "afterwards")
     assert outside.heard == ["afterwards"] and len(seen.attempts) == 1
 
@@ -108,14 +113,17 @@ def test_the_list_can_be_changed(outside):
     with network.watch(block=True, allow=["127.0.0.1", outside.host]) as seen:
         post(outside, "let through")
     assert outside.heard == ["let through"] and seen.outside == []
-    with network.watch(block=True, allow=[]), pytest.raises(network.Refused):
+    with network.watch(block=True, allow=[]), pytest.raises(network.ConnectionBlocked):
         socket.create_connection(("127.0.0.1", outside.port))
 
 
 def test_a_client_of_localhost_is_let_through_once_the_name_is_allowed():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = ("localhost", server.getsockname()[1])
-        with network.watch(block=True), pytest.raises(network.Refused, match="look-up localhost"):
+        with (
+            network.watch(block=True),
+            pytest.raises(network.ConnectionBlocked, match="look-up localhost"),
+        ):
             socket.create_connection(address)
         with network.watch(block=True, allow=["127.0.0.1", "::1", "localhost"]) as seen:
             socket.create_connection(address).close()
@@ -138,10 +146,10 @@ def test_datagrams(outside):
         with network.watch() as seen:
             plain.sendto(b"dropped a line", (outside.host, outside.port))
             assert plain.recv(100) == b"heard"  # the outside's own datagram is not ours
-        with network.watch(block=True) as blocked, pytest.raises(network.Refused):
+        with network.watch(block=True) as blocked, pytest.raises(network.ConnectionBlocked):
             plain.sendto(b"again", 0, (outside.host, outside.port))
         if hasattr(plain, "sendmsg"):
-            with network.watch(block=True) as third, pytest.raises(network.Refused):
+            with network.watch(block=True) as third, pytest.raises(network.ConnectionBlocked):
                 plain.sendmsg([b"again"], [], 0, (outside.host, outside.port))
             assert [attempt.kind for attempt in third.attempts] == ["datagram"]
     assert outside.heard == ["dropped a line"]
@@ -150,14 +158,14 @@ def test_datagrams(outside):
 
 def test_look_ups_are_refused():
     with network.watch(block=True) as seen:
-        with pytest.raises(network.Refused, match="collector.invalid"):
+        with pytest.raises(network.ConnectionBlocked, match="collector.invalid"):
             socket.getaddrinfo("collector.invalid", 443, flags=socket.AI_NUMERICHOST)
         for event, arguments in {
             "socket.gethostbyname": ("collector.invalid",),
             "socket.gethostbyaddr": ("192.0.2.7",),
             "socket.getnameinfo": (("192.0.2.7", 443),),
         }.items():
-            with pytest.raises(network.Refused):
+            with pytest.raises(network.ConnectionBlocked):
                 sys.audit(event, *arguments)
     assert [attempt.address for attempt in seen.attempts] == ["collector.invalid"] * 2 + [
         "192.0.2.7"
@@ -170,7 +178,7 @@ def test_a_number_is_not_looked_up_and_localhost_is_a_name():
         assert socket.getaddrinfo("127.0.0.2", 80)
         assert socket.getaddrinfo(None, 80)
     assert seen.attempts == []
-    with network.watch(block=True), pytest.raises(network.Refused):
+    with network.watch(block=True), pytest.raises(network.ConnectionBlocked):
         socket.getaddrinfo("localhost", 80, flags=socket.AI_NUMERICHOST)
     with network.watch(block=True, allow=["LocalHost"]) as seen, pytest.raises(socket.gaierror):
         socket.getaddrinfo("localhost", 80, flags=socket.AI_NUMERICHOST)
@@ -180,24 +188,26 @@ def test_a_number_is_not_looked_up_and_localhost_is_a_name():
 @pytest.mark.parametrize("how", ["connect", "connect_ex", "bind"])
 def test_a_name_in_an_address_is_refused_before_it_is_looked_up(how):
     with network.watch(block=True) as seen, socket.socket() as plain:
-        with pytest.raises(network.Refused):  # without the watch: UnicodeError, from the look-up
+        with pytest.raises(
+            network.ConnectionBlocked
+        ):  # without the watch: UnicodeError, from the look-up
             getattr(plain, how)((TOO_LONG, 80))
     assert [(attempt.kind, attempt.host) for attempt in seen.attempts] == [("look-up", TOO_LONG)]
 
 
 def test_a_name_in_the_address_of_a_datagram_too():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain, network.watch(block=True):
-        with pytest.raises(network.Refused):
+        with pytest.raises(network.ConnectionBlocked):
             plain.sendto(b"x", 0, (TOO_LONG, 80))
         if hasattr(plain, "sendmsg"):
-            with pytest.raises(network.Refused):
+            with pytest.raises(network.ConnectionBlocked):
                 plain.sendmsg([b"x"], [], 0, (TOO_LONG, 80))
 
 
 def test_listening_for_everybody_is_the_outside_and_for_this_machine_is_not():
     with network.watch(block=True) as seen, socket.socket() as plain:
         for everybody in ("", "0.0.0.0"):
-            with pytest.raises(network.Refused):
+            with pytest.raises(network.ConnectionBlocked):
                 plain.bind((everybody, 0))
         plain.bind(("127.0.0.1", 0))
     assert [attempt.kind for attempt in seen.attempts] == ["listen"] * 3
@@ -244,7 +254,7 @@ def test_other_threads_are_watched(outside):
 
 def test_watches_within_watches(outside):
     with network.watch(allow=["127.0.0.1", outside.host]) as wide:
-        with network.watch(block=True) as strict, pytest.raises(network.Refused):
+        with network.watch(block=True) as strict, pytest.raises(network.ConnectionBlocked):
             post(outside, "x")
     assert [attempt.outside for attempt in wide.attempts + strict.attempts] == [False, True]
     assert [attempt.refused for attempt in wide.attempts + strict.attempts] == [False, True]
@@ -289,7 +299,7 @@ def test_a_sites_own_wrapper_is_not_the_caller(outside):
         with pytest.raises(OSError), socket.socket() as plain:
             names["checked"](plain.connect, (outside.host, 1))
     assert "in post" in seen.attempts[0].where
-    assert all(one.where.startswith("tests/isolation/test_network.py") for one in seen.attempts)
+    assert all(one.where.startswith("isolation/test_network.py") for one in seen.attempts)
 
 
 def test_an_engine_and_transformers_stay_on_this_machine():
@@ -312,7 +322,7 @@ def test_an_engine_and_transformers_stay_on_this_machine():
 
 def test_it_misses_c_code(outside):
     with network.watch(block=True) as seen:
-        network.below_python(outside.host, outside.port, b"unheard")
+        network.connect_with_ctypes(outside.host, outside.port, b"unheard")
     assert outside.heard == ["unheard"] and seen.attempts == []
 
 
@@ -335,29 +345,29 @@ def test_it_misses_what_was_connected_before(outside):
 
 def test_the_way_below_python_leads_to_loopback_only():
     with pytest.raises(ValueError, match="no loopback"):
-        network.below_python("192.0.2.7", 80, b"x")
+        network.connect_with_ctypes("192.0.2.7", 80, b"x")
 
 
 def test_below_python_says_that_nobody_listens(outside):
     outside.close()
     with pytest.raises(ConnectionRefusedError):
-        network.below_python(outside.host, outside.port, b"x")
+        network.connect_with_ctypes(outside.host, outside.port, b"x")
 
 
 # --- The sealed room ------------------------------------------------------------------------------
 
 
 def test_a_command_runs_and_its_end_is_told(room):
-    assert network.sealed(python("print('done')")) == network.Sealed("ok", "done\n")
-    failed = network.sealed(python("raise SystemExit('no ' + input())"))
+    assert network.run_without_network(python("print('done')")) == network.Sealed("ok", "done\n")
+    failed = network.run_without_network(python("raise SystemExit('no ' + input())"))
     assert failed.state == "error" and "EOFError" in failed.output and not failed.ok
 
 
 def test_only_loopback_is_there_and_it_works(room):
     code = "import socket; print(socket.if_nameindex())"
-    assert network.sealed(python(code)).output == "[(1, 'lo')]\n"
-    own = "from openmodels.isolation import network\nwith network.Outside() as o:\n"
-    own += "    network.below_python(o.host, o.port, b'inside')\n    print(o.heard)"
+    assert network.run_without_network(python(code)).output == "[(1, 'lo')]\n"
+    own = "from openmodels.isolation import network\nwith network.FakeRemote() as o:\n"
+    own += "    network.connect_with_ctypes(o.host, o.port, b'inside')\n    print(o.heard)"
     assert in_room(own).output == "['inside']\n"
 
 
@@ -375,50 +385,56 @@ def test_it_stops_python_c_code_and_children(room, outside):
 def test_this_machines_own_ports_are_out_of_reach_too(room):
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = f"import socket; socket.create_connection({server.getsockname()})"
-        assert "ConnectionRefusedError" in network.sealed(python(code)).output
+        assert "ConnectionRefusedError" in network.run_without_network(python(code)).output
 
 
 def test_it_has_none_of_roots_powers_and_the_same_name(room):
     code = "import os; print(os.getuid(), [l.split()[1] for l in open('/proc/self/status')"
     code += " if l.startswith(('CapEff', 'CapPrm', 'NoNewPrivs'))])"
     zeros = "0" * 16
-    assert network.sealed(python(code)).output == f"{os.getuid()} {[zeros, zeros, '1']}\n"
+    assert (
+        network.run_without_network(python(code)).output == f"{os.getuid()} {[zeros, zeros, '1']}\n"
+    )
 
 
 def test_a_command_cannot_get_out_by_entering_the_old_namespace(room):
     code = "import ctypes, os; c = ctypes.CDLL(None, use_errno=True)\n"
     code += f"print(c.setns(os.open('/proc/{os.getpid()}/ns/net', os.O_RDONLY), 0))"
-    ran = network.sealed(python(code))
+    ran = network.run_without_network(python(code))
     assert ran.output == "-1\n" or "PermissionError" in ran.output
 
 
 def test_limits(room):
-    slow = network.sealed(python("import time; print('began', flush=True); time.sleep(60)"), 0.5)
+    slow = network.run_without_network(
+        python("import time; print('began', flush=True); time.sleep(60)"), 0.5
+    )
     assert slow == network.Sealed("time limit", "began\n")
-    full = network.sealed(python("bytearray(2_000_000_000)"), memory_mb=1000)
+    full = network.run_without_network(python("bytearray(2_000_000_000)"), memory_mb=1000)
     assert full.state == "error" and "MemoryError" in full.output
-    long = network.sealed(python("print('x' * 50_000 + 'end')"))
+    long = network.run_without_network(python("print('x' * 50_000 + 'end')"))
     assert len(long.output) == network.LONGEST_OUTPUT and long.output.endswith("xend\n")
 
 
 def test_the_environment_is_the_one_given(room):
     code = "import os; print(os.environ.get('TIDE'))"
-    assert network.sealed(python(code), environment={"TIDE": "high"}).output == "high\n"
-    assert network.sealed(python(code), environment={}).output == "None\n"
+    assert (
+        network.run_without_network(python(code), environment={"TIDE": "high"}).output == "high\n"
+    )
+    assert network.run_without_network(python(code), environment={}).output == "None\n"
 
 
 def test_a_command_that_is_not_there(room, tmp_path):
     with pytest.raises(FileNotFoundError, match="no-such-command"):
-        network.sealed(["no-such-command"])
+        network.run_without_network(["no-such-command"])
     (tmp_path / "text").write_text("no program")
     with pytest.raises(PermissionError):
-        network.sealed([str(tmp_path / "text")])
+        network.run_without_network([str(tmp_path / "text")])
 
 
 @pytest.mark.parametrize("command", ["echo hello", [], ""])
 def test_a_command_is_a_list(command):
     with pytest.raises(ValueError, match="list of words"):
-        network.sealed(command)
+        network.run_without_network(command)
 
 
 def test_it_misses_unix_sockets_with_a_path(room, tmp_path):
@@ -427,14 +443,14 @@ def test_it_misses_unix_sockets_with_a_path(room, tmp_path):
         server.bind(path)
         server.listen()
         code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r})"
-        assert network.sealed(python(code + "; s.sendall(b'out')")).ok
+        assert network.run_without_network(python(code + "; s.sendall(b'out')")).ok
         assert server.accept()[0].recv(10) == b"out"
 
 
 def test_elsewhere_than_on_linux_it_says_so_and_runs_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(network.CannotSeal, match="Linux.*Nothing was run"):
-        network.sealed(["touch", str(tmp_path / "ran")])
+        network.run_without_network(["touch", str(tmp_path / "ran")])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -442,7 +458,7 @@ def test_elsewhere_than_on_linux_it_says_so_and_runs_nothing(monkeypatch, tmp_pa
 def test_a_room_that_was_never_ready_is_no_room(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(network.CannotSeal, match="ended early.*Nothing was run"):
-        network.sealed(["touch", str(tmp_path / "ran")])
+        network.run_without_network(["touch", str(tmp_path / "ran")])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -454,7 +470,7 @@ assert network._libc().unshare(network.NEW_USER) == 0
 network._keep_identity(user, group)
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
 try:
-    network.sealed(["touch", sys.argv[1]])
+    network.run_without_network(["touch", sys.argv[1]])
 except network.CannotSeal as reason:
     print(reason)
 """
@@ -506,18 +522,18 @@ def test_it_is_gone_after_closing(outside):
 def test_a_system_without_a_second_address(monkeypatch):
     monkeypatch.setattr(network, "SECOND_ADDRESSES", ("192.0.2.7",))  # bound to, never sent to
     with pytest.raises(OSError, match="no second loopback address"):
-        network.Outside()
+        network.FakeRemote()
 
 
 def test_the_second_choice_works_as_the_first(monkeypatch):
     monkeypatch.setattr(network, "SECOND_ADDRESSES", ("192.0.2.7", "::1"))
     try:
-        outside = network.Outside()
+        outside = network.FakeRemote()
     except OSError:
         pytest.skip("no IPv6 here")
     with outside:
-        network.below_python(outside.host, outside.port, b"six")
+        network.connect_with_ctypes(outside.host, outside.port, b"six")
         post(outside, "seven")
         assert outside.heard == ["six", "seven"] and outside.url.startswith("http://[::1]:")
-        with network.watch(block=True), pytest.raises(network.Refused, match=r"\[::1\]"):
+        with network.watch(block=True), pytest.raises(network.ConnectionBlocked, match=r"\[::1\]"):
             post(outside, "eight")

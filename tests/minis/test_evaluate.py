@@ -12,8 +12,8 @@ from openmodels import minis
 from openmodels.harbour import Harbour, instances
 from openmodels.minis import card, evaluate
 
-NAMES = sorted(file.parent.name for file in minis.path("").glob("*/model.safetensors"))
-CARDS = sorted(file.parent.name for file in minis.path("").glob("*/scores.json"))
+NAMES = sorted(file.parent.name for file in minis.shipped_dir("").glob("*/model.safetensors"))
+CARDS = sorted(file.parent.name for file in minis.shipped_dir("").glob("*/scores.json"))
 
 
 def test_all_weights_have_a_card_and_all_but_a_few_cards_weights():
@@ -115,7 +115,9 @@ def test_shipped_weights_reach_their_card(name):
     options = ["--instances", "100", "--seed", "7"]
     done = subprocess.run(command + options, capture_output=True, text=True, check=True)
     again = json.loads(done.stdout)
-    stored = json.loads((minis.path(name) / "scores.json").read_text(encoding="utf-8"))["tasks"]
+    stored = json.loads((minis.shipped_dir(name) / "scores.json").read_text(encoding="utf-8"))[
+        "tasks"
+    ]
     assert again.keys() == stored.keys()
     for task, score in again.items():
         assert score.keys() == {"correct", "n", "low", "high"}
@@ -128,8 +130,8 @@ def test_shipped_weights_reach_their_card(name):
 
 @pytest.mark.parametrize("name", CARDS)
 def test_the_card_is_written_from_its_numbers(name, tmp_path, monkeypatch):
-    home = minis.path(name)
-    monkeypatch.setattr(card, "home_of", lambda n: tmp_path if n == name else minis.path(n))
+    home = minis.shipped_dir(name)
+    monkeypatch.setattr(card, "home_of", lambda n: tmp_path if n == name else minis.shipped_dir(n))
     card.write(name, json.loads((home / "scores.json").read_text(encoding="utf-8")))
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == (home / "README.md").read_text(
         encoding="utf-8"

@@ -111,7 +111,7 @@ def test_the_stream_mixes_functions_and_gaps_and_trains_nothing_held_out(words):
 
 def test_a_conversations_batches_do_not_know_of_the_coder():
     """Drawn step by step from their parts, with the same seed: byte for byte the stream's."""
-    recipe = dataclasses.replace(train.Recipe(), turned=0.0, begin_tokens=1.0)
+    recipe = dataclasses.replace(train.Recipe(), value_first_share=0.0, curriculum_tokens=1.0)
     words, seed, tokens = tokenizer.load(), 7, 1024
     harbour, rng = Harbour(seed, "train"), random.Random(seed)
     harbour.invented = recipe.invented
@@ -119,7 +119,7 @@ def test_a_conversations_batches_do_not_know_of_the_coder():
     stream = data.Stream(words, recipe, seed, tokens)
     for _ in range(6):
         while all(sum(len(d.ids) for d in pool) <= 1.25 * tokens for pool in pools.values()):
-            if rng.random() < recipe.drill:
+            if rng.random() < recipe.drill_share:
                 length = rng.randint(32, recipe.lengths[0])
                 document = rng.choice((data.recall, data.binding))(rng, len(words), length)
             else:

@@ -315,7 +315,7 @@ def test_packing_shifts_targets_and_uses_every_document():
 
 
 def test_a_stream_drops_what_is_too_long_and_counts_it(shipped):
-    recipe = dataclasses.replace(train.Recipe(), lengths=(64, 96), begin_tokens=1.0)
+    recipe = dataclasses.replace(train.Recipe(), lengths=(64, 96), curriculum_tokens=1.0)
     stream = data.Stream(shipped, recipe, seed=1, batch_tokens=384)
     batches = [stream.next(10**9) for _ in range(4)]
     assert {tuple(batch.ids.shape) for batch in batches} <= {(6, 64), (4, 96)}
@@ -497,7 +497,9 @@ def test_a_teacher_pulls_the_student(make_run, monkeypatch):
     run = make_run()
     torch.manual_seed(9)
     run.teacher = Qwen2ForCausalLM(tiny_config()).eval()
-    monkeypatch.setitem(vars(run), "recipe", dataclasses.replace(run.recipe, taught=1.0))
+    monkeypatch.setitem(
+        vars(run), "recipe", dataclasses.replace(run.recipe, distillation_weight=1.0)
+    )
     batch = recall_batch()
     first, *_, last = [run.step(batch, rate=1) for _ in range(12)]
     chosen = batch.targets.view(-1) != -100

@@ -198,4 +198,4 @@ def test_a_teacher_with_another_tokenizer_is_refused(base, tmp_path):
 
 def test_a_missing_base_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no model.safetensors in .*nowhere"):
-        minis.folder(tmp_path / "nowhere")
+        minis.weights_dir(tmp_path / "nowhere")

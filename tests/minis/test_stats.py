@@ -21,7 +21,7 @@ def model():
 
 def test_the_loss_is_the_library_s_own(model, words):
     [one] = instances("fact", 1)
-    found = stats.read(model, words, [one])
+    found = stats.answer_loss(model, words, [one])
     document = data.encode(words, one, 0.0)
     ids, weights = torch.tensor(document.ids), torch.tensor(document.weights)
     labels = torch.where(weights > 0, ids, -100)
@@ -33,7 +33,7 @@ def test_the_loss_is_the_library_s_own(model, words):
 
 def test_batches_change_nothing(model, words):
     asked = list(instances("text_qa", 5)) + list(instances("fact", 4))
-    together, apart = (stats.read(model, words, asked, batch) for batch in (9, 2))
+    together, apart = (stats.answer_loss(model, words, asked, batch) for batch in (9, 2))
     assert together.loss == pytest.approx(apart.loss, 1e-5)
     assert (together.tokens, together.right) == (apart.tokens, apart.right)
 
@@ -44,7 +44,7 @@ def test_right_in_one_pass_is_right_when_written(words):
     asked = list(instances("text_qa", 12, seed=3))
     written = evaluate.answer(smallest, own, [evaluate.prompt(own, one) for one in asked])
     right = tuple(evaluate.is_right(*pair) for pair in zip(asked, written, strict=True))
-    assert stats.read(smallest, own, asked, batch=5).right == right
+    assert stats.answer_loss(smallest, own, asked, batch=5).right == right
     assert 0 < sum(right) < 12
 
 
@@ -53,9 +53,9 @@ def test_paired_against_the_binomial():
     second = [False] * 9 + [True] * 1 + [True] * 50
     found = stats.paired(first, second)
     assert (found.only_first, found.only_second) == (9, 1)
-    assert found.chance == pytest.approx(2 * (1 + 10) / 2**10)
-    assert stats.paired(second, first).chance == found.chance
-    assert stats.paired([True, False], [True, False]).chance == 1.0
+    assert found.p_value == pytest.approx(2 * (1 + 10) / 2**10)
+    assert stats.paired(second, first).p_value == found.p_value
+    assert stats.paired([True, False], [True, False]).p_value == 1.0
     with pytest.raises(ValueError):
         stats.paired([True], [])
 

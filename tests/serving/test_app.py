@@ -32,8 +32,8 @@ from openmodels.harbour import pictures
 from openmodels.serving import app, model_store, requests
 from openmodels.serving.app import Server
 from openmodels.serving.engine_pool import MOST_LOADED
-from openmodels.serving.generation import Thoughts
-from openmodels.serving.model_store import Refused
+from openmodels.serving.generation import ThinkTagParser
+from openmodels.serving.model_store import ApiError
 
 GREEDY = {"temperature": 0, "seed": 1}
 ASK = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -259,7 +259,7 @@ def test_quantized_and_converted(client, plain):
             client.create("other", from_="mini-qwen", quantize=kind)
     names = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json",
              "chat_template.jinja")  # fmt: skip
-    home = minis.path("mini-r1")
+    home = minis.shipped_dir("mini-r1")
     files = {name: blob(plain, (home / name).read_bytes()) for name in names}
     client.create("from-folder", files=files)
     first, second = (
@@ -312,7 +312,7 @@ def test_adapters_as_peft_saves_them(client, tmp_path, name):
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(minis.path(name), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(minis.shipped_dir(name), dtype=torch.float32)
     told = peft.LoraConfig(
         r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "down_proj"]
     )
@@ -324,7 +324,7 @@ def test_adapters_as_peft_saves_them(client, tmp_path, name):
     tuned.save_pretrained(tmp_path / "adapter")
     tuned.merge_and_unload().save_pretrained(tmp_path / "merged")
     for part in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(minis.path(name) / part, tmp_path / "merged" / part)
+        shutil.copyfile(minis.shipped_dir(name) / part, tmp_path / "merged" / part)
 
     def sent(folder):
         return {one.name: client.create_blob(one) for one in folder.iterdir()
@@ -837,7 +837,7 @@ def test_thoughts_however_the_text_is_cut(sizes):
         ("no <think>x</think>", "", "no <think>x</think>"),
         ("<think></think>", "", ""),
     ):
-        apart, at, found = Thoughts(), 0, ["", ""]
+        apart, at, found = ThinkTagParser(), 0, ["", ""]
         for size in sizes:
             parts = apart.feed(whole[at : at + size])
             found = [one + more for one, more in zip(found, parts, strict=True)]
@@ -849,14 +849,14 @@ def test_thoughts_however_the_text_is_cut(sizes):
 
 def test_durations():
     def keep(value):
-        return requests.keep_alive(requests.Asked({"keep_alive": value}))
+        return requests.keep_alive(requests.Fields({"keep_alive": value}))
 
     assert keep(None) is None and keep(0) == 0 and keep("0") == 0 and keep(1.5) == 1.5
     assert (
         keep("1h30m") == 5400 and keep("300ms") == 0.3 and keep("-1m") == float("inf") == keep(-1)
     )
     for bad in ("", "5", "m", "5x", "5m junk", "nan", True, [], "9" * 400):
-        with pytest.raises(Refused):
+        with pytest.raises(ApiError):
             keep(bad)
 
 

@@ -38,7 +38,9 @@ def test_every_speed_stands_beside_its_peer(run):
 
 
 def test_the_full_size_shape_is_measured_unless_left_out(run, monkeypatch):
-    monkeypatch.setattr(throughput, "random_model", lambda id, home: minis.folder("mini-qwen-xs"))
+    monkeypatch.setattr(
+        throughput, "random_model", lambda id, home: minis.weights_dir("mini-qwen-xs")
+    )
     rows = run().splitlines()
     assert rows[-1].startswith("8 slots / 1 slot, qwen2.5-0.5b's shape")
     assert not any("shape" in row for row in run("--small").splitlines())

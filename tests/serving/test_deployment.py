@@ -55,7 +55,7 @@ def test_what_they_ask_for():
     assert (small.model.id, large.model.id) == ("qwen2.5-7b", "qwen2.5-72b")
     assert (small.key, small.copies, again.copies, large.gpus) == (True, 1, 3, 4)
     row, config = catalog.get("qwen2.5-7b"), catalog.config("qwen2.5-7b")
-    cache = 32 * 8192 * sizing.kv_bytes_per_token(config)
+    cache = 32 * 8192 * sizing.kv_cache_bytes_per_token(config)
     assert small.needed == sizing.needed_bytes(2 * row.parameters, cache)
     assert small.available == round(0.9 * 48e9)
     served = yaml.safe_load(SERVE.read_text())["applications"][0]["args"]["llm_configs"]

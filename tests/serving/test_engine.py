@@ -115,14 +115,14 @@ def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(60))
     with pytest.raises(EngineError, match="does not load broken.gguf"):
         Engine(tmp_path / "broken.gguf")
-    whole = export.export(minis.folder("mini-qwen-xs"), tmp_path / "whole.gguf")
+    whole = export.export(minis.weights_dir("mini-qwen-xs"), tmp_path / "whole.gguf")
     (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:-50_000])
     with pytest.raises(EngineError, match="does not load cut.gguf"):
         Engine(tmp_path / "cut.gguf")
 
 
 def test_closed_is_closed(tmp_path):
-    with Engine(export.export(minis.folder("mini-qwen-xs"), tmp_path / "x.gguf")) as engine:
+    with Engine(export.export(minis.weights_dir("mini-qwen-xs"), tmp_path / "x.gguf")) as engine:
         address = engine.address
         assert httpx.get(f"{address}/health", trust_env=False).status_code == 200
     engine.close()

@@ -24,7 +24,7 @@ ORDERS = list(dialect.orders(5))
 
 @pytest.fixture(scope="module")
 def loaded():
-    return evaluate.load(minis.path("mini-qwen"))
+    return evaluate.load(minis.shipped_dir("mini-qwen"))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_old_work_is_mixed_in_at_its_share():
 
 @pytest.mark.parametrize("adapter", [LORA, None], ids=["lora", "all"])
 def test_a_step_is_counted_without_weights_as_it_is_with_them(adapter):
-    config = AutoConfig.from_pretrained(minis.path("mini-qwen"))
+    config = AutoConfig.from_pretrained(minis.shipped_dir("mini-qwen"))
     counted = lora.needs(config, adapter, rows=2, tokens=24)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float()
     if adapter:
@@ -130,7 +130,7 @@ def test_a_folder_with_a_pickle_or_without_safetensors_is_refused(loaded, folder
 def test_llama_cpp_computes_the_adapter_as_peft_does(loaded, pupil, folder, tmp_path):
     model, tokenizer = loaded
     base = export.gguf_file("mini-qwen", "f32")
-    added = gguf_lora.export_adapter(minis.folder("mini-qwen"), folder, tmp_path / "reef.gguf")
+    added = gguf_lora.export_adapter(minis.weights_dir("mini-qwen"), folder, tmp_path / "reef.gguf")
     text = evaluate.prompt(tokenizer, ORDERS[0])
     how = {"n_predict": 1, "n_probs": 20, "temperature": 0, "cache_prompt": False}
     with Engine(base, adapter=added, threads=1, exact=True) as engine:
@@ -149,14 +149,14 @@ def test_an_adapter_of_unknown_parts_becomes_no_file(folder, tmp_path):
     weights["base_model.model.model.layers.0.elsewhere.lora_A.weight"] = weights.pop(name)
     save_file(weights, folder / lora.ADAPTER)
     with pytest.raises(ValueError, match="elsewhere"):
-        gguf_lora.export_adapter(minis.folder("mini-qwen"), folder, tmp_path / "reef.gguf")
+        gguf_lora.export_adapter(minis.weights_dir("mini-qwen"), folder, tmp_path / "reef.gguf")
     assert not (tmp_path / "reef.gguf").exists()
 
 
 def test_the_scale_in_the_file_is_the_adapters(folder, tmp_path):
     import gguf
 
-    file = gguf_lora.export_adapter(minis.folder("mini-qwen"), folder, tmp_path / "reef.gguf")
+    file = gguf_lora.export_adapter(minis.weights_dir("mini-qwen"), folder, tmp_path / "reef.gguf")
     told = json.loads((folder / gguf_lora.CONFIG).read_text(encoding="utf-8"))
     read = gguf.GGUFReader(file)
     assert read.fields["adapter.lora.alpha"].contents() == told["lora_alpha"] == 8

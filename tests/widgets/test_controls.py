@@ -71,8 +71,8 @@ def test_settings_that_mean_nothing_are_refused(temperature, top_p):
 
 
 def test_choices_counts_equal_chances():
-    assert controls.choices(torch.full((8,), 1 / 8)) == pytest.approx(8)
-    assert controls.choices(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(1)
+    assert controls.perplexity(torch.full((8,), 1 / 8)) == pytest.approx(8)
+    assert controls.perplexity(torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(1)
 
 
 def test_next_logits_are_the_models(model, tokenizer):

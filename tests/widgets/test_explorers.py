@@ -27,7 +27,7 @@ def ships():
     return explorers.Explorer(
         look_up,
         explorers.choice("ship", ["Heron", "Tern"]),
-        explorers.tick("at sea"),
+        explorers.checkbox("at sea"),
         explorers.choice("crew", {"few": 3, "many": 30}),
     )
 
@@ -77,13 +77,13 @@ def test_runs_says_why():
 
 def test_filters_narrow_the_shelf():
     here = machine(24)
-    everything = explorers.shelf(here)
+    everything = explorers.filter_models(here)
     assert len(everything) == len(catalog.models())
     dates = [model.release_date for model, _, _ in everything]
     assert dates == sorted(dates, reverse=True)
 
     def names(**filters):
-        return {model.id for model, _, _ in explorers.shelf(here, **filters)}
+        return {model.id for model, _, _ in explorers.filter_models(here, **filters)}
 
     assert {"qwen2.5-3b", "mistral-large-2-2407"} <= names(licence="research only")
     assert "llama-4-scout" in names(size="over 100 B", takes="image")
@@ -96,7 +96,7 @@ def test_filters_narrow_the_shelf():
 
 def test_more_memory_runs_more():
     counts = [
-        sum(verdict.startswith("yes") for _, verdict, _ in explorers.shelf(machine(memory)))
+        sum(verdict.startswith("yes") for _, verdict, _ in explorers.filter_models(machine(memory)))
         for memory in (2, 8, 24, 80, 2000)
     ]
     assert counts == sorted(set(counts))
@@ -104,7 +104,7 @@ def test_more_memory_runs_more():
 
 def test_the_explorer_of_models():
     explorer = explorers.models(machine(24), runs_here="yes")
-    passing = explorers.shelf(machine(24), runs_here="yes")
+    passing = explorers.filter_models(machine(24), runs_here="yes")
     assert explorer.text.startswith(f"{len(passing)} of {len(catalog.models())} models pass")
     licence, size, takes, here = explorer.controls
     assert here.value == "yes"
@@ -286,7 +286,7 @@ def test_a_mixture_reads_the_experts_that_a_token_meets(id):
 def test_gpt_oss_comes_in_mxfp4_and_nothing_else_does():
     explorer = explorers.fit(machine(80), 3350 * GB, "gpt-oss-120b")
     file = sum(sizing.gguf_bytes(catalog.config("gpt-oss-120b"), "mxfp4_moe").values())
-    needed = sizing.needed_bytes(file, sizing.kv_bytes(catalog.config("gpt-oss-120b"), 8192))
+    needed = sizing.needed_bytes(file, sizing.kv_cache_bytes(catalog.config("gpt-oss-120b"), 8192))
     assert f"fits: needs {sizing.gigabytes(needed)} of 80.0 GB" in explorer.text
     _, model, weights, *_ = explorer.controls
     model.value = "qwen2.5-7b"

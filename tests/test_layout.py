@@ -1,0 +1,110 @@
+"""The package's layout: imports only go down, and what a notebook imports first stays light."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from notebooks import ROOT
+
+PACKAGE = ROOT / "openmodels"
+# From top to bottom. A package may import those below it; root modules are below all packages.
+LAYERS = (
+    "exercises",
+    "widgets",
+    "workflows",
+    "serving",
+    "inside",
+    "training",
+    "gguf",
+    "minis",
+    "isolation",
+    "harbour",
+)
+HEAVY = ("torch", "transformers", "starlette")
+LIGHT = (
+    "openmodels",
+    "openmodels.catalog",
+    "openmodels.check",
+    "openmodels.widgets",
+    "openmodels.exercises.lab0",
+    "openmodels.exercises.lab1",
+    "openmodels.exercises.lab2",
+)
+
+
+def depth(module: str) -> int:
+    """Return the place of a module in LAYERS; root modules come last."""
+    part = module.split(".")[1]
+    return LAYERS.index(part) if part in LAYERS else len(LAYERS)
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Return the course's modules that code imports, wherever the import stands.
+
+    An import under `if TYPE_CHECKING:` is left out: nothing is loaded by it.
+    """
+    typed = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typed:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "openmodels":
+            found |= {f"openmodels.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {name for name in found if name.startswith("openmodels.")}
+
+
+def upward(module: str, source: str) -> list[str]:
+    """Return the imports of a module's source that go up the layers."""
+    names = imported(ast.parse(source))
+    return sorted(name for name in names if depth(name) < depth(module))
+
+
+def modules() -> dict[str, str]:
+    """Return every module of the package below its root, with its source."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text(encoding="utf-8")
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path != PACKAGE / "__init__.py"  # hands out `load` and `connect` on first use
+    }
+
+
+def test_imports_only_go_down():
+    found = {name: up for name, source in modules().items() if (up := upward(name, source))}
+    assert found == {}
+
+
+def test_every_package_has_its_layer():
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages <= set(LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("openmodels.minis.train", "from openmodels import catalog, paths", []),
+        ("openmodels.minis.train", "from openmodels.serving.engine import Engine", ["serving"]),
+        ("openmodels.gguf.export", "def f():\n    import openmodels.inside.experts", ["inside"]),
+        ("openmodels.catalog", "from openmodels import minis", ["minis"]),
+        ("openmodels.inside.x", "if TYPE_CHECKING:\n    from openmodels.serving import app", []),
+    ],
+)
+def test_an_upward_import_is_seen(module, source, expected):
+    assert [name.split(".")[1] for name in upward(module, source)] == expected
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_stays_light(module):
+    code = f"import sys, {module}; print([n for n in {HEAVY} if n in sys.modules])"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
