@@ -29,11 +29,11 @@ from openmodels.gguf import header
 from openmodels.gguf.export import cache, gguf_file
 from openmodels.gguf.go_template import Template
 from openmodels.harbour import pictures
-from openmodels.serving import app, model_store, requests
+from openmodels.serving import model_store, requests, routes
 from openmodels.serving.app import Server
 from openmodels.serving.engine_pool import MOST_LOADED
-from openmodels.serving.generation import ThinkTagParser
 from openmodels.serving.model_store import ApiError
+from openmodels.serving.output import ThinkTagParser
 
 GREEDY = {"temperature": 0, "seed": 1}
 ASK = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -626,7 +626,7 @@ def test_schemas_of_all_sorts(plain, client):
 
 
 def test_bodies_and_files_over_the_limit(served, plain, client, monkeypatch):
-    monkeypatch.setattr(app, "MAX_BODY", 2000)
+    monkeypatch.setattr(routes, "MAX_BODY", 2000)
     body = {"model": "mini-qwen", "prompt": "a" * 3000}
     assert plain.post("/api/generate", json=body).status_code == 413
     monkeypatch.setattr(served.store, "max_blob", 1000)
@@ -849,7 +849,7 @@ def test_thoughts_however_the_text_is_cut(sizes):
 
 def test_durations():
     def keep(value):
-        return requests.keep_alive(requests.Fields({"keep_alive": value}))
+        return requests.parse_keep_alive(requests.Fields({"keep_alive": value}))
 
     assert keep(None) is None and keep(0) == 0 and keep("0") == 0 and keep(1.5) == 1.5
     assert (
