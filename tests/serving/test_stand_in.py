@@ -6,12 +6,11 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
-from test_app import adapter, picture
+from server_helpers import adapter, picture
 
 from openmodels.gguf.export import gguf_file
-from openmodels.serving.app import Server, build
+from openmodels.serving.app import build
 from openmodels.serving.requests import DEFAULTS, OPTIONS
 
 TEXT = (Path(__file__).parents[2] / "deploy" / "stand_in.md").read_text(encoding="utf-8")
@@ -86,18 +85,6 @@ def rows() -> list[tuple[str, str, str, str]]:
         for name, value in documented_options(verdict.capitalize()):
             fields.append(("/api/generate", verdict, f"options.{name}", value))
     return fields
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(port=0, root=tmp_path_factory.mktemp("stand-in")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def http(server):
-    with httpx.Client(base_url=server.address, timeout=None, trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture
