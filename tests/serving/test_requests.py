@@ -63,17 +63,19 @@ NOT_DIGEST = st.sampled_from([
 ])  # fmt: skip
 WRONG_VALUES = {
     "/api/chat": {"model": NOT_STRING | NOT_NAME, "messages": NOT_MESSAGES, "stream": NOT_BOOLEAN,
-                  "format": NOT_FORMAT, "options": NOT_OBJECT | NOT_OPTIONS, "keep_alive": NOT_KEEP_ALIVE,
-                  "tools": NOT_TOOLS, "think": st.sampled_from([3, "deeply", []])},
+                  "format": NOT_FORMAT, "options": NOT_OBJECT | NOT_OPTIONS,
+                  "keep_alive": NOT_KEEP_ALIVE, "tools": NOT_TOOLS, "think": st.sampled_from([3, "deeply", []])},
     "/api/generate": {"model": NOT_STRING | NOT_NAME, "prompt": NOT_STRING, "suffix": NOT_STRING,
                       "system": NOT_STRING, "template": NOT_STRING | st.sampled_from(
                           ["{{ .Messages }}", "{{ if .Prompt }}", "{{", "{{ end }}"]),
                       "context": st.sampled_from([3, ["a"], [-1], [True], [10**12], [999_999]]),
                       "images": NOT_LIST, "raw": NOT_BOOLEAN, "options": NOT_OPTIONS,
                       "format": NOT_FORMAT, "keep_alive": NOT_KEEP_ALIVE},
-    "/api/embed": {"model": NOT_STRING | NOT_NAME, "input": st.sampled_from([3, {}, [3], [[]], True]),
+    "/api/embed": {"model": NOT_STRING | NOT_NAME,
+                   "input": st.sampled_from([3, {}, [3], [[]], True]),
                    "dimensions": st.sampled_from(["a", -1, 1.5]), "truncate": NOT_BOOLEAN},
-    "/api/embeddings": {"model": NOT_STRING | NOT_NAME, "prompt": NOT_STRING, "options": NOT_OPTIONS},
+    "/api/embeddings": {"model": NOT_STRING | NOT_NAME, "prompt": NOT_STRING,
+                        "options": NOT_OPTIONS},
     "/api/show": {"model": NOT_STRING | NOT_NAME, "verbose": NOT_BOOLEAN},
     "/api/create": {"model": NOT_STRING | NOT_NAME | st.just("mini-qwen"),
                     "from": NOT_STRING | NOT_NAME | st.just("none"),
@@ -146,8 +148,9 @@ def test_bodies_that_are_no_json_objects(http, client):
         b'{"model": "\\ud800"}', b'{"a":' * 9_000, b"[" * 20_000, b'{"n": ' + b"9" * 5000 + b"}",
         b'{"model": "mini-qwen", "messages": [{"role": "user", "content": "\\udfff"}]}',
     ])  # fmt: skip
-    bodies = odd | st.binary(max_size=200) | JSON.filter(lambda value: not isinstance(value, dict)).map(
-        lambda value: json.dumps(value).encode())  # fmt: skip
+    other_json = JSON.filter(lambda value: not isinstance(value, dict))
+    other_bodies = other_json.map(lambda value: json.dumps(value).encode())
+    bodies = odd | st.binary(max_size=200) | other_bodies
 
     @examples(350)
     @given(paths, bodies)
@@ -209,11 +212,8 @@ def test_schemas_of_all_sorts(http, client):
     @examples(150)
     @given(st.sampled_from(["/api/chat", "/api/generate"]), shapes)
     def send(path, shape):
-        body = VALID_BODIES[path] | {
-            "format": shape,
-            "options": {"num_predict": 2},
-            "stream": False,
-        }
+        changes = {"format": shape, "options": {"num_predict": 2}, "stream": False}
+        body = VALID_BODIES[path] | changes
         response = http.post(path, json=body)
         assert response.status_code < 500, (shape, response.text)
 
@@ -242,7 +242,7 @@ def test_bodies_and_files_over_the_limit(server, http, client, monkeypatch):
 
 ENDLESS_HEADS = {
     "a header": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 2**22,
-    "examples headers": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 2**20,
+    "many headers": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 2**20,
     "an address": b"GET /" + b"a" * 2**22,
     "a trailer": b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"2\r\n{}\r\n0\r\nX: " + b"a" * 2**22,
@@ -257,8 +257,8 @@ def test_endless_heads_are_cut_off(server, client, part):
         with contextlib.suppress(ConnectionError):
             line.sendall(ENDLESS_HEADS[part])  # the end of the request never comes
         with contextlib.suppress(ConnectionError):
-            while part := line.recv(2**16):
-                response += part
+            while received := line.recv(2**16):
+                response += received
     assert response == b"" or response.startswith(b"HTTP/1.1 400")
     check_alive(client)
 
