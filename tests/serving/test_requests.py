@@ -64,7 +64,8 @@ NOT_DIGEST = st.sampled_from([
 WRONG_VALUES = {
     "/api/chat": {"model": NOT_STRING | NOT_NAME, "messages": NOT_MESSAGES, "stream": NOT_BOOLEAN,
                   "format": NOT_FORMAT, "options": NOT_OBJECT | NOT_OPTIONS,
-                  "keep_alive": NOT_KEEP_ALIVE, "tools": NOT_TOOLS, "think": st.sampled_from([3, "deeply", []])},
+                  "keep_alive": NOT_KEEP_ALIVE, "tools": NOT_TOOLS,
+                  "think": st.sampled_from([3, "deeply", []])},
     "/api/generate": {"model": NOT_STRING | NOT_NAME, "prompt": NOT_STRING, "suffix": NOT_STRING,
                       "system": NOT_STRING, "template": NOT_STRING | st.sampled_from(
                           ["{{ .Messages }}", "{{ if .Prompt }}", "{{", "{{ end }}"]),
