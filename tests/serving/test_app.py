@@ -233,6 +233,27 @@ def test_log_probabilities(client):
         assert entry.top_logprobs[0].token == entry.token
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/v1/chat/completions"])
+def test_log_probabilities_without_alternatives(http, path):
+    body = {"model": "mini-qwen", "logprobs": True, "stream": False}
+    if path.startswith("/api"):
+        body |= {"options": GREEDY | {"num_predict": 2}}
+    else:
+        body |= {"temperature": 0, "max_tokens": 2}
+    prompt = {"prompt": MESSAGES[0]["content"]} if "generate" in path else {"messages": MESSAGES}
+    response = http.post(path, json=body | prompt).json()
+    entries = (
+        response["logprobs"]
+        if path.startswith("/api")
+        else (response["choices"][0]["logprobs"]["content"])
+    )
+    assert [list(entry) for entry in entries] == [["token", "logprob", "bytes"]] * 2
+    assert [entry["token"] for entry in entries] == ["<think>", "\n"]
+    # the first value that Ollama 0.33 sent for this model, prompt and engine
+    assert entries[0]["logprob"] == pytest.approx(-5.317e-05, rel=0.2)
+    assert entries[0]["bytes"] == list(b"<think>")
+
+
 def test_a_conversation_longer_than_the_context_loses_its_beginning(client):
     messages = []
     for n in range(80):
