@@ -103,7 +103,11 @@ async def read_fields(request: Request) -> Fields:
 
 
 class OllamaEndpoints:
-    """The endpoints of Ollama's API. Each returns a response or raises ApiError."""
+    """The endpoints of Ollama's API.
+
+    Each reads the request and returns a response. All but the lists and `version` raise ApiError
+    for a wrong request.
+    """
 
     def __init__(self, store: Store, pool: Pool):
         self.store, self.pool, self.generator = store, pool, Generator(store, pool)
@@ -202,7 +206,7 @@ class OllamaEndpoints:
         return StreamedResponse(_statuses(steps), stream, lambda chunks: chunks[-1])
 
     async def copy(self, request: Request) -> Response:
-        """POST /api/copy: give a model a second name."""
+        """POST /api/copy: give a model a second name; ApiError(400) unless both are given."""
         fields = await read_fields(request)
         source, destination = fields.string("source"), fields.string("destination")
         if not source or not destination:
@@ -219,12 +223,15 @@ class OllamaEndpoints:
         return Response()
 
     async def refuse_registry(self, request: Request) -> Response:
-        """POST /api/pull and /api/push: refused, because there is no registry."""
+        """POST /api/pull and /api/push: raise ApiError(400), because there is no registry."""
         (await read_fields(request)).model()
         raise ApiError(400, "this stand-in has no registry: it cannot pull or push models")
 
     async def blob(self, request: Request) -> Response:
-        """HEAD: return whether a blob is stored. POST: store it if its digest is the stated one."""
+        """HEAD: return whether a blob is stored. POST: store it if its digest is the stated one.
+
+        Raises ApiError(400) for a wrong digest and ApiError(413) for a file that is too large.
+        """
         digest = request.path_params["digest"]
         file = self.store.blob(digest)
         if request.method == "HEAD":
@@ -244,7 +251,11 @@ class OllamaEndpoints:
 
 
 class OpenAIEndpoints:
-    """The endpoints of OpenAI's API, translated to Ollama's. Each may raise ApiError."""
+    """The endpoints of OpenAI's API, translated to Ollama's.
+
+    Each reads the request and returns a response. All but `models` raise ApiError for a wrong
+    request.
+    """
 
     def __init__(self, store: Store, pool: Pool):
         self.store, self.generator = store, Generator(store, pool)
