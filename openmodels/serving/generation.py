@@ -1,7 +1,7 @@
-"""From a checked request to what a model writes: prompts, pieces of an answer, embeddings.
+"""Runs requests on a pool's engines: chats, continued prompts and embeddings.
 
-`Writer.chat` and `Writer.generate` yield the lines of Ollama's API, with all counts and durations
-in the last; the server sends them as they come, or joined.
+`Generator.chat` and `Generator.generate` yield the chunks of Ollama's API; the last one has all
+counts and durations. The server sends them as they come, or merged.
 """
 
 import asyncio
@@ -9,34 +9,47 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import gguf
 
 from openmodels.gguf.go_template import DEFAULT, Template
-from openmodels.serving import requests as checks
+from openmodels.serving import requests
 from openmodels.serving.engine_pool import Pool, PooledEngine, TooLong
 from openmodels.serving.model_store import ApiError, Store, StoredModel, now
+from openmodels.serving.output import (
+    CLOSE,
+    OPEN,
+    Chunk,
+    PieceParser,
+    ToolCallCollector,
+    token_counts,
+)
 from openmodels.serving.requests import Fields
 
-Line = dict[str, Any]
-FILLING = (
+Message = dict[str, Any]
+# The tokens that mark the prefix, suffix and middle of a fill-in-the-middle prompt
+INFILL_KEYS = (
     gguf.Keys.Tokenizer.FIM_PRE_ID,
     gguf.Keys.Tokenizer.FIM_SUF_ID,
     gguf.Keys.Tokenizer.FIM_MID_ID,
 )
-# to llguidance, which follows a schema here: one space after a colon or comma, none elsewhere
-SPACES = {
+# llguidance, which enforces a schema, then generates one space after a colon or comma, no others.
+JSON_SPACING = {
     "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 }
-OPEN, CLOSE = "<think>", "</think>"
 
 
 @dataclass
 class GenerationRequest:
-    """What chat and generate have in common."""
+    """The fields that chat, generate and embed share, checked.
+
+    schema: {} for any JSON object, None for free text. think: None if the model cannot think.
+    top_logprobs: alternatives per token, None for no log-probabilities. truncate: drop the oldest
+    messages if they do not fit into a slot. started_ns: `time.perf_counter_ns()` at the start.
+    """
 
     model: StoredModel
     keep_alive: float | None
@@ -44,255 +57,318 @@ class GenerationRequest:
     schema: dict[str, Any] | None
     think: bool | None
     top_logprobs: int | None
-    truncate: bool  # old messages may go where a slot is too small
-    begun: int  # nanoseconds
+    truncate: bool
+    started_ns: int
 
 
-class ThinkTagParser:
-    """Text that comes in pieces, divided into a leading <think>…</think> and the rest."""
+@dataclass
+class GenerateInput:
+    """The fields that only /api/generate has. context: token ids of an earlier response."""
 
-    def __init__(self) -> None:
-        self._held, self._state, self._begun = "", "before", False
+    prompt: str
+    suffix: str
+    system: str | None
+    template: str | None
+    raw: bool
+    images: list[str]
+    context: list[int]
 
-    def feed(self, text: str, last: bool = False) -> tuple[str, str]:
-        """(thinking, content) of what is certain by now; with `last`, of all that was held."""
-        self._held += text
-        thinking = ""
-        if self._state == "before":
-            start = self._held.lstrip()
-            if start.startswith(OPEN):
-                self._held, self._state = start.removeprefix(OPEN), "within"
-            elif not OPEN.startswith(start) or last:
-                self._state = "after"
-        if self._state == "within":
-            if not self._begun:
-                self._held = self._held.lstrip()
-                self._begun = bool(self._held)
-            thought, closed, rest = self._held.partition(CLOSE)
-            if closed:
-                thinking, self._held, self._state = thought.rstrip(), rest, "closed"
-            elif last:
-                thinking, self._held = thought.rstrip(), ""
-            else:
-                sure = self._held[: len(thought) - _overlap(thought, CLOSE)].rstrip()
-                thinking, self._held = sure, self._held[len(sure) :]
-        if self._state == "closed":
-            self._held = self._held.lstrip()
-            if self._held:
-                self._state = "after"
-        if self._state == "after":
-            content, self._held = self._held, ""
-            return thinking, content
-        return thinking, ""
+    def check_combination(self) -> None:
+        """Raise ApiError(400) for fields that exclude each other."""
+        if self.raw and (self.system or self.template or self.context):
+            raise ApiError(400, "raw mode does not support template, system, or context")
+        if self.images and (self.raw or self.template or self.suffix or self.context):
+            raise ApiError(
+                400, "images cannot be combined with raw, template, suffix or context here"
+            )
 
 
-def _overlap(text: str, mark: str) -> int:
-    """How many of the last characters may be the beginning of a mark."""
-    return next((n for n in range(len(mark) - 1, 0, -1) if text.endswith(mark[:n])), 0)
+def parse_generate_input(fields: Fields) -> GenerateInput:
+    """Return the fields that only /api/generate has; raises ApiError(400)."""
+    requests.refuse_unsupported(fields, requests.UNSUPPORTED_IN_GENERATE)
+    context = fields.array("context", 1_000_000) or []
+    if not all(type(token) is int and 0 <= token < 2**31 for token in context):
+        raise ApiError(400, '"context" must be a list of token ids')
+    return GenerateInput(
+        prompt=fields.string("prompt") or "",
+        suffix=fields.string("suffix") or "",
+        system=fields.string("system"),
+        template=fields.string("template"),
+        raw=bool(fields.boolean("raw")),
+        images=requests.parse_images(fields),
+        context=context,
+    )
 
 
 class Generator:
-    """Answers requests with a pool's engines."""
+    """Runs requests on the engines of a pool."""
 
     def __init__(self, store: Store, pool: Pool):
         self.store, self.pool = store, pool
 
     def capabilities(self, model: StoredModel) -> list[str]:
-        """In Ollama's words: completion, tools, vision, insert, thinking."""
+        """Return a model's capabilities under Ollama's names; raises ApiError.
+
+        They are completion, tools, vision, insert and thinking.
+        """
         header = self.store.header(model)
         jinja = header.metadata.get("tokenizer.chat_template", "")
-        found = {
+        supported = {
             "completion": True,
             "tools": model.template is None and "tools" in jinja,
             "vision": model.template is None and self.store.mmproj_path(model) is not None,
-            "insert": all(key in header.metadata for key in FILLING),
+            "insert": all(key in header.metadata for key in INFILL_KEYS),
             "thinking": header.has_token(OPEN) and header.has_token(CLOSE),
         }
-        return [name for name, there in found.items() if there]
+        return [name for name, is_supported in supported.items() if is_supported]
 
     def template(self, model: StoredModel) -> Template | None:
-        """The template in Go's language that applies; None: the one in Jinja within the file."""
+        """Return the Go template that applies; None if the GGUF's Jinja template does.
+
+        Raises ApiError for an invalid file.
+        """
         if model.template is not None:
             return Template(model.template)
         if self.store.header(model).metadata.get("tokenizer.chat_template"):
             return None
         return Template(DEFAULT)
 
-    async def _wish(self, asked: Fields) -> GenerationRequest:
-        begun = time.perf_counter_ns()
-        schema, think, top = (
-            checks.response_schema(asked),
-            checks.think(asked),
-            checks.top_logprobs(asked),
+    def template_text(self, model: StoredModel) -> str:
+        """Return the text of the template that applies, in Go or Jinja; raises ApiError."""
+        template = self.template(model)
+        if template is not None:
+            return template.text
+        return self.store.header(model).metadata.get("tokenizer.chat_template", "")
+
+    async def parse_request(self, fields: Fields) -> GenerationRequest:
+        """Return the shared fields; ApiError(400) for a wrong value, (404) for no such model."""
+        started_ns = time.perf_counter_ns()
+        schema, think = requests.parse_format(fields), requests.parse_think(fields)
+        top_logprobs = requests.parse_top_logprobs(fields)
+        truncate = fields.boolean("truncate") is not False
+        keep_alive = requests.parse_keep_alive(fields)
+        options = requests.parse_options(fields.object("options"))
+        model = await asyncio.to_thread(self.store.find, fields.model())
+        return GenerationRequest(
+            model=model,
+            keep_alive=keep_alive,
+            options={**model.parameters, **options},
+            schema=schema,
+            think=think,
+            top_logprobs=top_logprobs,
+            truncate=truncate,
+            started_ns=started_ns,
         )
-        truncate = asked.flag("truncate") is not False
-        keep_alive, options = checks.keep_alive(asked), checks.options(asked.object("options"))
-        model = await asyncio.to_thread(self.store.find, asked.model())
-        options = {**model.parameters, **options}
-        return GenerationRequest(model, keep_alive, options, schema, think, top, truncate, begun)
 
-    async def _able(self, wish: GenerationRequest, needs: Mapping[str, bool]) -> None:
-        """Refuse what the model cannot do."""
-        able = await asyncio.to_thread(self.capabilities, wish.model)
-        for name, needed in needs.items():
-            if needed and name not in able:
-                short = wish.model.name.removesuffix(":latest")
-                raise ApiError(400, f"{short!r} does not support {name}")
-        if "thinking" not in able:
-            wish.think = None
-        elif wish.think is None:
-            wish.think = True
+    async def check_capabilities(
+        self, request: GenerationRequest, needs: Mapping[str, bool]
+    ) -> None:
+        """Raise ApiError(400) if the model lacks a capability that the request needs.
 
-    async def _only_load(self, wish: GenerationRequest, **empty: Any) -> AsyncIterator[Line]:
-        """A request without words: load the model, or unload it with keep_alive 0."""
-        if wish.keep_alive == 0:
-            await self.pool.unload(wish.model.name)
+        Also sets the default of `think`: true for a model that can think, else None.
+        """
+        capabilities = await asyncio.to_thread(self.capabilities, request.model)
+        for capability, needed in needs.items():
+            if needed and capability not in capabilities:
+                raise ApiError(400, f"{_short_name(request)!r} does not support {capability}")
+        if "thinking" not in capabilities:
+            request.think = None
+        elif request.think is None:
+            request.think = True
+
+    def _use_engine(
+        self, request: GenerationRequest, embedding: bool = False
+    ) -> AbstractAsyncContextManager[PooledEngine]:
+        return self.pool.use(
+            request.model,
+            request.options.get("num_ctx"),
+            embedding=embedding,
+            keep_alive=request.keep_alive,
+        )
+
+    async def _load_only(self, request: GenerationRequest, **empty: Any) -> AsyncIterator[Chunk]:
+        """Load the model of a request without a prompt, or unload it if keep_alive is 0."""
+        if request.keep_alive == 0:
+            await self.pool.unload(request.model.name)
         else:
-            async with self.pool.use(
-                wish.model, wish.options.get("num_ctx"), keep_alive=wish.keep_alive
-            ):
+            async with self._use_engine(request):
                 pass
-        reason = "unload" if wish.keep_alive == 0 else "load"
-        yield _line(wish, **empty, done=True, done_reason=reason)
+        reason = "unload" if request.keep_alive == 0 else "load"
+        yield make_chunk(request, **empty, done=True, done_reason=reason)
 
-    async def chat(self, asked: Fields) -> AsyncIterator[Line]:
-        """The lines of /api/chat."""
-        messages = checks.messages(asked.objects("messages") or [])
-        tools = checks.tools(asked)
-        wish = await self._wish(asked)
+    async def chat(self, fields: Fields) -> AsyncIterator[Chunk]:
+        """Yield the chunks of /api/chat; raises ApiError."""
+        messages = requests.parse_messages(fields.objects("messages") or [])
+        tools = requests.parse_tools(fields)
+        request = await self.parse_request(fields)
         if not messages:
             empty = {"role": "assistant", "content": ""}
-            async for line in self._only_load(wish, message=empty):
-                yield line
+            async for chunk in self._load_only(request, message=empty):
+                yield chunk
             return
-        pictures = any(one["images"] for one in messages)
-        needs = {"tools": bool(tools), "vision": pictures, "thinking": wish.think is True}
-        await self._able(wish, needs)
-        messages = list(wish.model.messages) + messages
-        if wish.model.system and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": wish.model.system})
-        template = await asyncio.to_thread(self.template, wish.model)
-        async with self.pool.use(
-            wish.model, wish.options.get("num_ctx"), keep_alive=wish.keep_alive
-        ) as loaded:
-            ready = time.perf_counter_ns()
-            if template is None:
-                messages = await _seen(wish.model, messages)
-                pieces = self._converse(loaded, wish, messages, tools)
-            else:
-                pieces = _shortened(
-                    wish,
-                    messages,
-                    lambda kept: self._continue(loaded, wish, [template.render(kept)]),
-                )
+        needs = {
+            "tools": bool(tools),
+            "vision": any(message["images"] for message in messages),
+            "thinking": request.think is True,
+        }
+        await self.check_capabilities(request, needs)
+        messages = [*request.model.messages, *messages]
+        if request.model.system and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": request.model.system})
+        template = await asyncio.to_thread(self.template, request.model)
+        async with self._use_engine(request) as pooled:
+            ready_ns = time.perf_counter_ns()
+            pieces = self._chat_pieces(pooled, request, template, messages, tools)
             async with aclosing(pieces):
                 async for piece in pieces:
-                    piece.pop("written", None)
-                    message = {"role": "assistant", "content": piece.pop("text")}
-                    for key in ("thinking", "tool_calls"):
-                        if piece.get(key):
-                            message[key] = piece.pop(key)
-                    yield _line(wish, ready, message=message, **piece)
+                    yield _chat_chunk(request, ready_ns, piece)
 
-    async def generate(self, asked: Fields) -> AsyncIterator[Line]:
-        """The lines of /api/generate."""
-        checks.refuse(asked, checks.DRAWING)
-        prompt, suffix = asked.text("prompt") or "", asked.text("suffix") or ""
-        system, own = asked.text("system"), asked.text("template")
-        raw, images = bool(asked.flag("raw")), checks.pictures(asked)
-        past = asked.list("context", 1_000_000) or []
-        if not all(type(one) is int and 0 <= one < 2**31 for one in past):
-            raise ApiError(400, '"context" must be a list of tokens')
-        wish = await self._wish(asked)
-        if not prompt and not suffix and not images:
-            async for line in self._only_load(wish, response=""):
-                yield line
+    def _chat_pieces(
+        self,
+        pooled: PooledEngine,
+        request: GenerationRequest,
+        template: Template | None,
+        messages: list[Message],
+        tools: list[dict],
+    ) -> AsyncIterator[Chunk]:
+        if template is None:
+            return self.stream_chat(pooled, request, messages, tools)
+        return stream_within_context(
+            request,
+            messages,
+            lambda recent: self.stream_completion(pooled, request, [template.render(recent)]),
+        )
+
+    async def generate(self, fields: Fields) -> AsyncIterator[Chunk]:
+        """Yield the chunks of /api/generate; raises ApiError."""
+        inputs = parse_generate_input(fields)
+        request = await self.parse_request(fields)
+        if not inputs.prompt and not inputs.suffix and not inputs.images:
+            async for chunk in self._load_only(request, response=""):
+                yield chunk
             return
-        if raw and (system or own or past):
-            raise ApiError(400, "raw mode does not support template, system, or context")
-        if images and (raw or own or suffix or past):
-            raise ApiError(400, "images go with neither raw, template, suffix nor context here")
-        needs = {"vision": bool(images), "insert": bool(suffix), "thinking": wish.think is True}
-        await self._able(wish, needs)
-        if raw or suffix:
-            wish.think = None
+        inputs.check_combination()
+        needs = {
+            "vision": bool(inputs.images),
+            "insert": bool(inputs.suffix),
+            "thinking": request.think is True,
+        }
+        await self.check_capabilities(request, needs)
+        if inputs.raw or inputs.suffix:
+            request.think = None
+        template = await self._generate_template(inputs, request.model)
+        async with self._use_engine(request) as pooled:
+            ready_ns = time.perf_counter_ns()
+            pieces = self._generate_pieces(pooled, request, inputs, template)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    piece.pop("raw_text", None)
+                    yield make_chunk(request, ready_ns, response=piece.pop("text"), **piece)
+
+    async def _generate_template(
+        self, inputs: GenerateInput, model: StoredModel
+    ) -> Template | None:
         try:
-            template = Template(own) if own else None
+            template = Template(inputs.template) if inputs.template else None
         except ValueError as error:
             raise ApiError(400, str(error)) from error
-        template = template or await asyncio.to_thread(self.template, wish.model)
-        system = wish.model.system if system is None else system
-        messages = [{"role": "system", "content": system}] if system else []
-        messages += [*wish.model.messages, {"role": "user", "content": prompt, "images": images}]
-        async with self.pool.use(
-            wish.model, wish.options.get("num_ctx"), keep_alive=wish.keep_alive
-        ) as loaded:
-            ready = time.perf_counter_ns()
-            if images:
-                messages = await _seen(wish.model, messages)
-                pieces = self._converse(loaded, wish, messages, [])
-                whole = None
-            else:
-                if raw:
-                    whole = prompt
-                elif suffix:
-                    whole = None
-                elif template is not None:
-                    whole = template.render(messages)
-                else:
-                    told = {"messages": _openai(messages)}
-                    whole = (await self.pool.post(loaded, "/apply-template", told))["prompt"]
-                tokens = [*past, whole] if whole else past
-                if suffix:
-                    tell = self.store.header(wish.model).metadata
-                    first, second, third = (tell[key] for key in FILLING)
-                    tokens = [first, *([prompt] if prompt else []), second, suffix, third]
-                pieces = self._continue(loaded, wish, tokens)
-            written = ""
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    written += piece.pop("written", "")
-                    text = piece.pop("text")
-                    if piece.get("done") and whole is not None and not raw:
-                        told = {"content": whole + written, "parse_special": True}
-                        found = await self.pool.post(loaded, "/tokenize", told)
-                        piece["context"] = past + found["tokens"]
-                    yield _line(wish, ready, response=text, **piece)
+        return template or await asyncio.to_thread(self.template, model)
 
-    def _converse(
+    async def _generate_pieces(
         self,
-        loaded: PooledEngine,
-        wish: GenerationRequest,
-        messages: Sequence[dict],
+        pooled: PooledEngine,
+        request: GenerationRequest,
+        inputs: GenerateInput,
+        template: Template | None,
+    ) -> AsyncIterator[Chunk]:
+        """Yield the pieces of a continued prompt; the last has `context` if a template applied."""
+        model = request.model
+        system = model.system if inputs.system is None else inputs.system
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        messages += model.messages
+        messages.append({"role": "user", "content": inputs.prompt, "images": inputs.images})
+        rendered = None
+        if inputs.images:
+            pieces = self.stream_chat(pooled, request, messages, [])
+        elif inputs.suffix:
+            pieces = self.stream_completion(pooled, request, self._infill_prompt(model, inputs))
+        elif inputs.raw:
+            pieces = self.stream_completion(pooled, request, [inputs.prompt])
+        else:
+            rendered = await self._render(pooled, template, messages)
+            pieces = self.stream_completion(pooled, request, [*inputs.context, rendered])
+        generated = ""
+        async with aclosing(pieces):
+            async for piece in pieces:
+                generated += piece.get("raw_text", "")
+                if piece.get("done") and rendered is not None:
+                    tokens = await self._tokenize(pooled, rendered + generated)
+                    piece["context"] = inputs.context + tokens
+                yield piece
+
+    def _infill_prompt(self, model: StoredModel, inputs: GenerateInput) -> list[int | str]:
+        metadata = self.store.header(model).metadata
+        prefix_token, suffix_token, middle_token = (metadata[key] for key in INFILL_KEYS)
+        prefix = [inputs.prompt] if inputs.prompt else []
+        return [prefix_token, *prefix, suffix_token, inputs.suffix, middle_token]
+
+    async def _render(
+        self, pooled: PooledEngine, template: Template | None, messages: list[Message]
+    ) -> str:
+        """Return the prompt of messages, by a Go template or by the GGUF's Jinja template."""
+        if template is not None:
+            return template.render(messages)
+        body = {"messages": llama_messages(messages)}
+        return (await self.pool.post(pooled, "/apply-template", body))["prompt"]
+
+    async def _tokenize(
+        self, pooled: PooledEngine, text: str, add_special: bool = False
+    ) -> list[int]:
+        body = {"content": text, "add_special": add_special, "parse_special": True}
+        return (await self.pool.post(pooled, "/tokenize", body))["tokens"]
+
+    async def stream_chat(
+        self,
+        pooled: PooledEngine,
+        request: GenerationRequest,
+        messages: list[Message],
         tools: list[dict],
-    ) -> AsyncIterator[dict]:
-        """An answer in the model's own template; old messages go where a slot is too small."""
-        told: dict[str, Any] = checks.sampling(wish.options, loaded.engine.context)
-        told["stream_options"] = {"include_usage": True}
+    ) -> AsyncIterator[Chunk]:
+        """Yield the pieces of a response in the GGUF's own template; raises ApiError.
+
+        A piece has `text`, and may have `thinking`, `tool_calls` and `logprobs`; the last one has
+        `done`, `done_reason` and the counts.
+        """
+        if request.model.miniature:
+            messages = await asyncio.to_thread(transpose_images, messages)
+        body: dict[str, Any] = requests.sampling_parameters(request.options, pooled.engine.context)
+        body["stream_options"] = {"include_usage": True}
         if tools:
-            told["tools"] = tools
-        if wish.schema is not None:
-            told["response_format"] = (
-                {"type": "json_schema", "json_schema": {"schema": wish.schema}}
-                if wish.schema
-                else {"type": "json_object"}
-            )
-        if wish.top_logprobs is not None:
-            told["logprobs"], told["top_logprobs"] = True, wish.top_logprobs
+            body["tools"] = tools
+        if request.schema:
+            body["response_format"] = _json_schema_format(request.schema)
+        elif request.schema is not None:
+            body["response_format"] = {"type": "json_object"}
+        if request.top_logprobs is not None:
+            # With 0 alternatives llama.cpp would report no log-probabilities at all.
+            body["logprobs"], body["top_logprobs"] = True, max(request.top_logprobs, 1)
 
-        def spoken(kept: list[dict]) -> AsyncIterator[dict]:
-            return self._spoken(loaded, wish, told | {"messages": _openai(kept)})
+        def stream(recent: list[Message]) -> AsyncIterator[Chunk]:
+            return self._stream_chat(pooled, request, body | {"messages": llama_messages(recent)})
 
-        return _shortened(wish, messages, spoken)
+        pieces = stream_within_context(request, messages, stream)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
 
-    async def _spoken(
-        self, loaded: PooledEngine, wish: GenerationRequest, told: dict
-    ) -> AsyncIterator[dict]:
-        """llama.cpp's chunks as pieces: text, thinking, tool_calls, at last done."""
-        thoughts = ThinkTagParser() if wish.think is not None else None
-        calls: dict[int, dict[str, str]] = {}
-        reason, labels = "stop", []
-        stream = self.pool.stream(loaded, "/v1/chat/completions", told)
+    async def _stream_chat(
+        self, pooled: PooledEngine, request: GenerationRequest, body: dict[str, Any]
+    ) -> AsyncIterator[Chunk]:
+        """Yield llama.cpp's chunks of a chat completion as pieces."""
+        parser = PieceParser(request.think, request.top_logprobs)
+        calls = ToolCallCollector()
+        reason, usage, timings = "stop", {}, {}
+        stream = self.pool.stream(pooled, "/v1/chat/completions", body)
         async with aclosing(stream):
             async for chunk in stream:
                 if "usage" in chunk:
@@ -301,253 +377,226 @@ class Generator:
                 choice = chunk["choices"][0]
                 delta = choice.get("delta", {})
                 reason = choice.get("finish_reason") or reason
-                if wish.top_logprobs is not None and choice.get("logprobs"):
-                    labels += _labels(choice["logprobs"].get("content"), wish.top_logprobs)
-                for call in delta.get("tool_calls") or []:
-                    if call["index"] not in calls and calls:
-                        yield {"text": "", "tool_calls": _calls(calls)}
-                        calls.clear()
-                    begun = calls.setdefault(call["index"], {"id": "", "name": "", "arguments": ""})
-                    begun["id"] += call.get("id") or ""
-                    for key in ("name", "arguments"):
-                        begun[key] += call.get("function", {}).get(key) or ""
-                piece = _piece(thoughts, wish, delta.get("content") or "")
-                if delta.get("reasoning_content") and wish.think:
-                    piece["thinking"] = delta["reasoning_content"] + piece.get("thinking", "")
-                if piece["text"] or piece.get("thinking"):
-                    if labels:
-                        piece["logprobs"], labels = labels, []
+                parser.add_logprobs((choice.get("logprobs") or {}).get("content"))
+                if complete := calls.feed(delta.get("tool_calls") or []):
+                    yield {"text": "", "tool_calls": complete}
+                thinking = delta.get("reasoning_content") or ""
+                if piece := parser.feed(delta.get("content") or "", thinking):
                     yield piece
-        rest = _piece(thoughts, wish, "", last=True)
-        if rest["text"] or rest.get("thinking"):
-            yield rest
-        found = _calls(calls)
-        if found:
-            yield {"text": "", "tool_calls": found}
-        counts = _counts(usage["prompt_tokens"], usage["completion_tokens"], timings)
-        yield _end(reason == "length", labels) | counts
+        if piece := parser.feed("", last=True):
+            yield piece
+        if complete := calls.finish():
+            yield {"text": "", "tool_calls": complete}
+        counts = token_counts(usage["prompt_tokens"], usage["completion_tokens"], timings)
+        yield parser.final_piece("length" if reason == "length" else "stop") | counts
 
-    async def _continue(
-        self, loaded: PooledEngine, wish: GenerationRequest, prompt: list
-    ) -> AsyncIterator[dict]:
-        """A continued prompt, of tokens and texts, in pieces; `written` is the text unparted."""
-        told: dict[str, Any] = checks.sampling(wish.options, loaded.engine.context)
-        told["prompt"] = prompt[0] if len(prompt) == 1 and isinstance(prompt[0], str) else prompt
-        if wish.schema is not None:
-            await self._check(loaded, wish.schema)
-            told["json_schema"] = (wish.schema or {"type": "object"}) | SPACES
-        if wish.top_logprobs is not None:
-            told["n_probs"] = max(wish.top_logprobs, 1)
-        thoughts = ThinkTagParser() if wish.think is not None else None
-        labels: list[dict] = []
-        opening = {"object": "{", "array": "["}.get(told.get("json_schema", {}).get("type"), "")
-        stream = self.pool.stream(loaded, "/completion", told)
+    async def stream_completion(
+        self, pooled: PooledEngine, request: GenerationRequest, prompt: Sequence[int | str]
+    ) -> AsyncIterator[Chunk]:
+        """Yield the pieces of a continued prompt; raises ApiError.
+
+        prompt: token ids and texts. A piece is as in `stream_chat`, with the text before it was
+        split from the thinking in `raw_text`.
+        """
+        body: dict[str, Any] = requests.sampling_parameters(request.options, pooled.engine.context)
+        is_text = len(prompt) == 1 and isinstance(prompt[0], str)
+        body["prompt"] = prompt[0] if is_text else list(prompt)
+        opening = ""
+        if request.schema is not None:
+            await self.check_grammar(pooled, request.schema)
+            schema = request.schema or {"type": "object"}
+            body["json_schema"] = schema | JSON_SPACING
+            opening = {"object": "{", "array": "["}.get(str(schema.get("type")), "")
+        if request.top_logprobs is not None:
+            body["n_probs"] = max(request.top_logprobs, 1)
+        parser = PieceParser(request.think, request.top_logprobs)
+        stream = self.pool.stream(pooled, "/completion", body)
         async with aclosing(stream):
             async for chunk in stream:
-                if opening and chunk["content"]:
-                    if not chunk["content"].startswith(opening):  # it writes as it likes
+                text, last = chunk["content"], bool(chunk.get("stop"))
+                if opening and text:
+                    # Text that starts otherwise is generated without the grammar.
+                    if not text.startswith(opening):
                         raise ApiError(400, "llama.cpp cannot follow this schema")
                     opening = ""
-                if wish.top_logprobs is not None:
-                    labels += _labels(chunk.get("completion_probabilities"), wish.top_logprobs)
-                end = chunk if chunk.get("stop") else None
-                piece = _piece(thoughts, wish, chunk["content"], last=end is not None)
-                piece["written"] = chunk["content"]
-                if piece["text"] or piece.get("thinking"):
-                    if labels:
-                        piece["logprobs"], labels = labels, []
-                    yield piece
-        counts = _counts(end["tokens_evaluated"], end["tokens_predicted"], end["timings"])
-        yield _end(end.get("stop_type") == "limit", labels) | counts
+                parser.add_logprobs(chunk.get("completion_probabilities"))
+                if piece := parser.feed(text, last=last):
+                    yield piece | {"raw_text": text}
+                if last:
+                    yield _completion_end(parser, chunk)
 
-    async def _check(self, loaded: PooledEngine, schema: dict) -> None:
-        """Refuse a schema that is none: the continuing of a prompt would silently go without it."""
-        shape = {"type": "json_schema", "json_schema": {"schema": schema}}
-        told = {"messages": [{"role": "user", "content": ""}], "response_format": shape}
-        await self.pool.post(loaded, "/apply-template", told)
+    async def check_grammar(self, pooled: PooledEngine, schema: dict[str, Any]) -> None:
+        """Raise ApiError(400) for an invalid schema: `/completion` would silently ignore it."""
+        body = {
+            "messages": [{"role": "user", "content": ""}],
+            "response_format": _json_schema_format(schema),
+        }
+        await self.pool.post(pooled, "/apply-template", body)
 
-    async def embed(self, asked: Fields) -> Line:
-        """The answer of /api/embed: a vector of length 1 for each input."""
-        texts = asked.strings("input", checks.MOST_INPUTS)
+    async def embed(self, fields: Fields) -> Chunk:
+        """Return the response of /api/embed: a unit vector for each input; raises ApiError."""
+        texts = fields.strings("input", requests.MAX_INPUTS)
         if texts is None:
             raise ApiError(400, "input is required")
-        wish = await self._wish(asked)
-        width = asked.whole("dimensions", 0, 2**31)
+        request = await self.parse_request(fields)
+        dimensions = fields.integer("dimensions", 0, 2**31)
         texts = [] if texts == [""] else texts
-        async with self.pool.use(
-            wish.model, wish.options.get("num_ctx"), embedding=True, keep_alive=wish.keep_alive
-        ) as loaded:
-            loading = time.perf_counter_ns() - wish.begun
-            told = {"input": [await self._fit(loaded, one, wish.truncate) for one in texts]}
-            found: dict[str, Any] = {"data": [], "usage": {"prompt_tokens": 0}}
+        async with self._use_engine(request, embedding=True) as pooled:
+            load_duration = time.perf_counter_ns() - request.started_ns
+            body = {
+                "input": [await self._fit_input(pooled, text, request.truncate) for text in texts]
+            }
+            result: dict[str, Any] = {"data": [], "usage": {"prompt_tokens": 0}}
             if texts:
-                async with loaded.slots:
-                    found = await self.pool.post(loaded, "/v1/embeddings", told)
-        rows = sorted(found["data"], key=lambda one: one["index"])
+                async with pooled.slots:
+                    result = await self.pool.post(pooled, "/v1/embeddings", body)
+        rows = sorted(result["data"], key=lambda row: row["index"])
         return {
-            "model": wish.model.name.removesuffix(":latest"),
-            "embeddings": [_narrow(one["embedding"], width) for one in rows],
-            "total_duration": time.perf_counter_ns() - wish.begun,
-            "load_duration": loading,
-            "prompt_eval_count": found["usage"]["prompt_tokens"],
+            "model": _short_name(request),
+            "embeddings": [truncate_embedding(row["embedding"], dimensions) for row in rows],
+            "total_duration": time.perf_counter_ns() - request.started_ns,
+            "load_duration": load_duration,
+            "prompt_eval_count": result["usage"]["prompt_tokens"],
         }
 
-    async def embeddings(self, asked: Fields) -> Line:
-        """The answer of the older /api/embeddings: one vector, as long as it comes."""
-        text, wish = asked.text("prompt") or "", await self._wish(asked)
-        async with self.pool.use(
-            wish.model, wish.options.get("num_ctx"), embedding=True, keep_alive=wish.keep_alive
-        ) as loaded:
+    async def embeddings(self, fields: Fields) -> Chunk:
+        """Return the response of the older /api/embeddings: one vector that is not normalised.
+
+        Raises ApiError.
+        """
+        text, request = fields.string("prompt") or "", await self.parse_request(fields)
+        async with self._use_engine(request, embedding=True) as pooled:
             if not text:
                 return {"embedding": []}
-            told = {"content": [await self._fit(loaded, text, True)], "embd_normalize": -1}
-            async with loaded.slots:
-                found = await self.pool.post(loaded, "/embedding", told)
-        return {"embedding": found[0]["embedding"][0]}
+            content = await self._fit_input(pooled, text, truncate=True)
+            body = {"content": [content], "embd_normalize": -1}
+            async with pooled.slots:
+                result = await self.pool.post(pooled, "/embedding", body)
+        return {"embedding": result[0]["embedding"][0]}
 
-    async def _fit(self, loaded: PooledEngine, text: str, cut: bool) -> str | list[int]:
-        """A text as it is, or its first tokens where it has more than a slot."""
-        most = loaded.engine.context
-        if len(text.encode()) < most:  # a token is a byte at least
+    async def _fit_input(self, pooled: PooledEngine, text: str, truncate: bool) -> str | list[int]:
+        """Return a text, or its first tokens if it is longer than a slot; raises ApiError(400)."""
+        limit = pooled.engine.context
+        if len(text.encode()) < limit:  # a token has at least one byte
             return text
-        told = {"content": text, "add_special": True, "parse_special": True}
-        tokens = (await self.pool.post(loaded, "/tokenize", told))["tokens"]
-        if len(tokens) >= most and not cut:
-            raise ApiError(400, f"the input has {len(tokens)} tokens, more than {most - 1}")
-        return tokens[: most - 1]
+        tokens = await self._tokenize(pooled, text, add_special=True)
+        if len(tokens) >= limit and not truncate:
+            raise ApiError(400, f"the input has {len(tokens)} tokens, more than {limit - 1}")
+        return tokens[: limit - 1]
 
 
-def _line(wish: GenerationRequest, ready: int | None = None, **fields: Any) -> Line:
-    """A line of an answer; the last gets the durations that are not the engine's."""
-    line = {"model": wish.model.name.removesuffix(":latest"), "created_at": now(), "done": False}
-    line |= fields
-    if line["done"]:
-        ended = time.perf_counter_ns()
-        line["total_duration"] = ended - wish.begun
-        line["load_duration"] = (ready or ended) - wish.begun
-    return line
+def _completion_end(parser: PieceParser, chunk: Mapping[str, Any]) -> Chunk:
+    """Return the last piece of a continued prompt from llama.cpp's last chunk."""
+    counts = token_counts(chunk["tokens_evaluated"], chunk["tokens_predicted"], chunk["timings"])
+    return parser.final_piece("length" if chunk.get("stop_type") == "limit" else "stop") | counts
 
 
-def _piece(
-    thoughts: ThinkTagParser | None, wish: GenerationRequest, text: str, last: bool = False
-) -> dict:
-    """A piece of text, parted from thoughts where the model has any; unasked ones are dropped."""
-    if thoughts is None:
-        return {"text": text}
-    thinking, content = thoughts.feed(text, last)
-    return {"text": content} | ({"thinking": thinking} if thinking and wish.think else {})
+def _short_name(request: GenerationRequest) -> str:
+    return request.model.name.removesuffix(":latest")
 
 
-def _counts(prompt: int, written: int, timings: Mapping[str, float]) -> dict[str, int]:
-    """Tokens, and nanoseconds from llama.cpp's milliseconds."""
-    return {
-        "prompt_eval_count": prompt,
-        "prompt_eval_duration": round(timings.get("prompt_ms", 0) * 1e6),
-        "eval_count": written,
-        "eval_duration": round(timings.get("predicted_ms", 0) * 1e6),
-    }
+def make_chunk(request: GenerationRequest, ready_ns: int | None = None, **fields: Any) -> Chunk:
+    """Return a chunk of Ollama's API; the last one gets the durations of request and loading.
+
+    ready_ns: `time.perf_counter_ns()` when the engine was loaded.
+    """
+    chunk = {"model": _short_name(request), "created_at": now(), "done": False} | fields
+    if chunk["done"]:
+        end_ns = time.perf_counter_ns()
+        chunk["total_duration"] = end_ns - request.started_ns
+        chunk["load_duration"] = (ready_ns or end_ns) - request.started_ns
+    return chunk
 
 
-def _end(limited: bool, labels: list[dict]) -> dict:
-    """The last piece, with the log-probabilities of what was held back."""
-    end: dict = {"text": "", "done": True, "done_reason": "length" if limited else "stop"}
-    return end | ({"logprobs": labels} if labels else {})
+def _chat_chunk(request: GenerationRequest, ready_ns: int, piece: Chunk) -> Chunk:
+    """Return a piece as a chunk of /api/chat."""
+    piece.pop("raw_text", None)
+    message = {"role": "assistant", "content": piece.pop("text")}
+    for key in ("thinking", "tool_calls"):
+        if piece.get(key):
+            message[key] = piece.pop(key)
+    return make_chunk(request, ready_ns, message=message, **piece)
 
 
-def _calls(calls: Mapping[int, Mapping[str, str]]) -> list[dict]:
-    """Tool calls with their arguments as objects; one that was cut off is none."""
-    found = []
-    for call in calls.values():
-        try:
-            arguments = json.loads(call["arguments"] or "{}")
-        except ValueError:
-            continue
-        function = {"name": call["name"], "arguments": arguments}
-        found.append({"id": call["id"], "function": function})
-    return found
-
-
-def _labels(tokens: Sequence[Mapping] | None, most: int) -> list[dict]:
-    """Log-probabilities in Ollama's form, with `most` alternatives."""
-
-    def plain(one: Mapping) -> dict:
-        return {"token": one["token"], "logprob": one["logprob"], "bytes": one.get("bytes")}
-
-    return [
-        plain(one) | {"top_logprobs": [plain(other) for other in one["top_logprobs"][:most]]}
-        for one in tokens or []
-    ]
-
-
-def _narrow(vector: list[float], width: int | None) -> list[float]:
-    """The first `width` entries, again of length 1."""
-    if not width or width >= len(vector):
+def truncate_embedding(vector: list[float], dimensions: int | None) -> list[float]:
+    """Return the first entries of a unit vector, scaled to length 1 again."""
+    if not dimensions or dimensions >= len(vector):
         return vector
-    length = math.sqrt(sum(one * one for one in vector[:width])) or 1.0
-    return [one / length for one in vector[:width]]
+    head = vector[:dimensions]
+    norm = math.sqrt(sum(value * value for value in head)) or 1.0
+    return [value / norm for value in head]
 
 
-async def _shortened(
-    wish: GenerationRequest,
-    messages: list[dict],
-    write: Callable[[list[dict]], AsyncIterator[dict]],
-) -> AsyncIterator[dict]:
-    """What is written to messages; where a slot is too small for them, the oldest go."""
-    kept = list(messages)
+async def stream_within_context(
+    request: GenerationRequest,
+    messages: list[Message],
+    stream: Callable[[list[Message]], AsyncIterator[Chunk]],
+) -> AsyncIterator[Chunk]:
+    """Yield the pieces that `stream` generates for messages; drop the oldest if they do not fit.
+
+    Raises ApiError(400) if the request forbids that, or if the last message does not fit.
+    """
+    recent = list(messages)
     while True:
-        pieces = write(kept)
+        pieces = stream(recent)
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
             return
         except TooLong:
-            if not wish.truncate:
+            if not request.truncate:
                 raise
-            kept = _without_oldest(kept)
+            recent = drop_oldest(recent)
 
 
-def _without_oldest(messages: list[dict]) -> list[dict]:
-    """Messages without the oldest that is no system message; raises where only the last is left."""
-    for place, one in enumerate(messages[:-1]):
-        if one["role"] != "system":
-            return messages[:place] + messages[place + 1 :]
+def drop_oldest(messages: list[Message]) -> list[Message]:
+    """Return messages without the oldest that is not a system message.
+
+    Raises ApiError(400) if only the last message and system messages remain.
+    """
+    for index, message in enumerate(messages[:-1]):
+        if message["role"] != "system":
+            return messages[:index] + messages[index + 1 :]
     raise ApiError(400, "the last message is longer than the context: raise num_ctx or shorten it")
 
 
-async def _seen(model: StoredModel, messages: list[dict]) -> list[dict]:
-    """Return messages with their pictures as the vision tower wants them (`Store.mmproj_path`)."""
-    if not model.miniature:
-        return messages
+def transpose_images(messages: Sequence[Message]) -> list[Message]:
+    """Return messages with the images as a miniature's vision tower expects them.
 
-    def turned() -> list[dict]:
-        return [
-            one | {"images": [checks.transposed(image) for image in one.get("images", ())]}
-            for one in messages
+    `Store.mmproj_path` says why. Raises ApiError(400) for an image that cannot be decoded.
+    """
+    return [
+        message
+        | {"images": [requests.transpose_image(image) for image in message.get("images", ())]}
+        for message in messages
+    ]
+
+
+def llama_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages as llama.cpp expects them: images as parts, arguments as text."""
+    return [_llama_message(message) for message in messages]
+
+
+def _llama_message(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    if message.get("images"):
+        urls = [f"data:image/png;base64,{data}" for data in message["images"]]
+        parts: list[dict] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        body["content"] = [*parts, {"type": "text", "text": message["content"]}]
+    if message.get("tool_calls"):
+        body["tool_calls"] = [
+            {
+                "id": str(index),
+                "type": "function",
+                "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
+            }
+            for index, call in enumerate(message["tool_calls"])
         ]
+    if message["role"] == "tool":
+        body["tool_call_id"], body["name"] = "0", message.get("tool_name") or "tool"
+    return body
 
-    return await asyncio.to_thread(turned)
 
-
-def _openai(messages: Sequence[Mapping]) -> list[dict]:
-    """Messages as llama.cpp takes them: pictures as parts, arguments as text."""
-    found = []
-    for one in messages:
-        told: dict[str, Any] = {"role": one["role"], "content": one["content"]}
-        if one.get("images"):
-            urls = [f"data:image/png;base64,{data}" for data in one["images"]]
-            parts: list[dict] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-            told["content"] = [*parts, {"type": "text", "text": one["content"]}]
-        if one.get("tool_calls"):
-            told["tool_calls"] = [
-                {
-                    "id": str(place),
-                    "type": "function",
-                    "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
-                }
-                for place, call in enumerate(one["tool_calls"])
-            ]
-        if one["role"] == "tool":
-            told["tool_call_id"], told["name"] = "0", one.get("tool_name") or "tool"
-        found.append(told)
-    return found
+def _json_schema_format(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"schema": schema}}

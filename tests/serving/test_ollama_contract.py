@@ -1,7 +1,7 @@
 """Ollama's interface through the official clients, `ollama` and `openai`.
 
-The same tests run against the course's stand-in and, where OLLAMA_HOST is set, against the Ollama
-that answers there: what passes here and fails there is the stand-in's mistake.
+The same tests run against the course's stand-in or, if OLLAMA_HOST is set, against the Ollama at
+that address. A test that passes here and fails there shows a mistake of the stand-in.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from openmodels.gguf.export import gguf_file
 from openmodels.harbour.tools import SCHEMAS
 from openmodels.serving.app import Server
 
-REAL = os.environ.get("OLLAMA_HOST")
+OLLAMA_HOST = os.environ.get("OLLAMA_HOST")
 MODEL = "contract-qwen"
 TEMPLATE = (
     "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
@@ -59,15 +59,15 @@ For each function call, return a json object with function name and arguments wi
 {{ end }}{{ end }}<|im_start|>assistant
 """
 GREEDY = {"temperature": 0, "seed": 1}
-ASK = [{"role": "user", "content": "What is 2 + 2?"}]
+MESSAGES = [{"role": "user", "content": "What is 2 + 2?"}]
 TIDE = [{"role": "user", "content": "What is the tide on Tuesday?"}]
-WATER = json.dumps({"high": 4, "low": 11})  # what the harbour's function answers
+TIDE_RESULT = json.dumps({"high": 4, "low": 11})  # what the harbour's function answers
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    if REAL:
-        yield ollama.Client(REAL)._client.base_url
+    if OLLAMA_HOST:
+        yield ollama.Client(OLLAMA_HOST)._client.base_url
         return
     with Server(port=0, root=tmp_path_factory.mktemp("store"), threads=1) as server:
         yield server.address
@@ -78,7 +78,7 @@ def client(host):
     client = ollama.Client(str(host), trust_env=False)
     digest = client.create_blob(gguf_file("mini-qwen"))
     assert digest == client.create_blob(gguf_file("mini-qwen"))
-    made = client.create(
+    response = client.create(
         MODEL,
         files={"mini-qwen.gguf": digest},
         template=TEMPLATE,
@@ -86,27 +86,28 @@ def client(host):
         parameters={"repeat_penalty": 1.0, "stop": ["<|im_end|>"]},
         license="Apache-2.0",
     )
-    assert made.status == "success"
+    assert response.status == "success"
     yield client
     client.delete(MODEL)
 
 
 @pytest.fixture(scope="module")
-def plain(client, host):
-    with httpx.Client(base_url=str(host), trust_env=False, timeout=None) as found:
-        yield found
+def http(client, host):
+    with httpx.Client(base_url=str(host), trust_env=False, timeout=None) as http:
+        yield http
 
 
 @pytest.fixture(scope="module")
-def like_openai(client, host):
-    found = httpx.Client(trust_env=False, timeout=None)
-    with openai.OpenAI(base_url=f"{host}/v1", api_key="none", http_client=found) as made:
-        yield made
+def openai_client(client, host):
+    http_client = httpx.Client(trust_env=False, timeout=None)
+    base_url = f"{host}/v1"
+    with openai.OpenAI(base_url=base_url, api_key="none", http_client=http_client) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def with_tools(client):
-    if not REAL:
+    if not OLLAMA_HOST:
         yield "mini-qwen"
         return
     client.create("contract-tools", from_=MODEL, template=TOOL_TEMPLATE)
@@ -127,37 +128,37 @@ def check_end(answer):
 
 
 def test_list_and_show(client):
-    [listed] = [one for one in client.list().models if one.model == f"{MODEL}:latest"]
+    [listed] = [model for model in client.list().models if model.model == f"{MODEL}:latest"]
     assert listed.details.format == "gguf" and listed.details.family == "qwen2"
     assert listed.details.quantization_level == "F16"
     assert listed.size >= gguf_file("mini-qwen").stat().st_size
     assert len(listed.digest) == 64
-    shown = client.show(MODEL)
-    assert shown.template == TEMPLATE and shown.license == "Apache-2.0"
-    assert "repeat_penalty" in shown.parameters and '"<|im_end|>"' in shown.parameters
-    assert "completion" in shown.capabilities
-    assert shown.modelinfo["general.architecture"] == "qwen2"
-    assert shown.modelinfo["qwen2.context_length"] == 1024
-    assert shown.modelinfo["general.parameter_count"] == 3_938_560
-    assert SYSTEM in shown.modelfile
+    description = client.show(MODEL)
+    assert description.template == TEMPLATE and description.license == "Apache-2.0"
+    assert "repeat_penalty" in description.parameters and '"<|im_end|>"' in description.parameters
+    assert "completion" in description.capabilities
+    assert description.modelinfo["general.architecture"] == "qwen2"
+    assert description.modelinfo["qwen2.context_length"] == 1024
+    assert description.modelinfo["general.parameter_count"] == 3_938_560
+    assert SYSTEM in description.modelfile
 
 
 def test_create_from_another(client):
-    told = list(
+    steps = list(
         client.create("contract-pirate", from_=MODEL, system="Arr.", parameters=GREEDY, stream=True)
     )
-    assert told[-1].status == "success"
-    shown = client.show("contract-pirate:latest")
-    assert "Arr." in shown.modelfile and "temperature" in shown.parameters
-    assert "repeat_penalty" in shown.parameters  # what was there stays
-    assert shown.template == TEMPLATE
+    assert steps[-1].status == "success"
+    description = client.show("contract-pirate:latest")
+    assert "Arr." in description.modelfile and "temperature" in description.parameters
+    assert "repeat_penalty" in description.parameters  # what was there stays
+    assert description.template == TEMPLATE
     assert client.copy("contract-pirate", "contract-copy:two").status == "success"
     assert client.delete("contract-pirate").status == "success"
-    names = [one.model for one in client.list().models]
+    names = [model.model for model in client.list().models]
     assert "contract-copy:two" in names and "contract-pirate:latest" not in names
-    assert client.chat("contract-copy:two", ASK).message.content
+    assert client.chat("contract-copy:two", MESSAGES).message.content
     client.delete("contract-copy:two")
-    assert client.chat(MODEL, ASK).done  # the file it shares is still there
+    assert client.chat(MODEL, MESSAGES).done  # the file it shares is still there
 
 
 def test_messages_of_a_model_come_first(client):
@@ -166,16 +167,16 @@ def test_messages_of_a_model_come_first(client):
         {"role": "assistant", "content": "3 + 3 = 6"},
     ]
     client.create("contract-shots", from_=MODEL, messages=before)
-    alone = client.chat(MODEL, ASK, options=GREEDY).prompt_eval_count
-    after = client.chat("contract-shots", ASK, options=GREEDY).prompt_eval_count
-    assert after > alone
+    without = client.chat(MODEL, MESSAGES, options=GREEDY).prompt_eval_count
+    with_messages = client.chat("contract-shots", MESSAGES, options=GREEDY).prompt_eval_count
+    assert with_messages > without
     client.delete("contract-shots")
 
 
 def test_what_is_missing_is_404(client):
-    for ask in (
-        lambda: client.chat("contract-none", ASK),
-        lambda: list(client.chat("contract-none", ASK, stream=True)),
+    for call in (
+        lambda: client.chat("contract-none", MESSAGES),
+        lambda: list(client.chat("contract-none", MESSAGES, stream=True)),
         lambda: client.generate("contract-none", "hi"),
         lambda: client.embed("contract-none", "hi"),
         lambda: client.show("contract-none"),
@@ -183,59 +184,59 @@ def test_what_is_missing_is_404(client):
         lambda: client.copy("contract-none", "contract-other"),
     ):
         with pytest.raises(ollama.ResponseError, match="not found") as caught:
-            ask()
+            call()
         assert caught.value.status_code == 404
 
 
-def test_blobs_are_verified(client, plain):
+def test_blobs_are_verified(client, http):
     digest = f"sha256:{hashlib.sha256(b'harbour').hexdigest()}"
-    assert plain.head(f"/api/blobs/{digest}").status_code == 404
-    wrong = plain.post(f"/api/blobs/{digest}", content=b"another harbour")
+    assert http.head(f"/api/blobs/{digest}").status_code == 404
+    wrong = http.post(f"/api/blobs/{digest}", content=b"another harbour")
     assert wrong.status_code == 400 and "error" in wrong.json()
-    assert plain.head(f"/api/blobs/{digest}").status_code == 404
-    assert plain.post(f"/api/blobs/{digest}", content=b"harbour").status_code == 201
-    assert plain.head(f"/api/blobs/{digest}").status_code == 200
+    assert http.head(f"/api/blobs/{digest}").status_code == 404
+    assert http.post(f"/api/blobs/{digest}", content=b"harbour").status_code == 201
+    assert http.head(f"/api/blobs/{digest}").status_code == 200
     with pytest.raises(ollama.ResponseError) as caught:
         client.create("contract-no-model", files={"model.gguf": digest})
     assert caught.value.status_code in (-1, 400)
-    assert "contract-no-model:latest" not in [one.model for one in client.list().models]
+    assert "contract-no-model:latest" not in [model.model for model in client.list().models]
 
 
 # answers
 
 
 def test_chat(client):
-    answer = client.chat(MODEL, ASK, options=GREEDY)
+    answer = client.chat(MODEL, MESSAGES, options=GREEDY)
     assert answer.message.role == "assistant" and answer.message.content
     assert answer.model == MODEL
     check_end(answer)
 
 
 def test_chat_streams_the_same(client):
-    whole = client.chat(MODEL, ASK, options=GREEDY)
-    pieces = list(client.chat(MODEL, ASK, options=GREEDY, stream=True))
-    *parts, last = pieces
-    assert len(parts) > 3 and not any(one.done for one in parts)
+    answer = client.chat(MODEL, MESSAGES, options=GREEDY)
+    chunks = list(client.chat(MODEL, MESSAGES, options=GREEDY, stream=True))
+    *parts, last = chunks
+    assert len(parts) > 3 and not any(chunk.done for chunk in parts)
     check_end(last)
-    assert "".join(one.message.content for one in pieces) == whole.message.content
-    assert last.eval_count == whole.eval_count
+    assert "".join(chunk.message.content for chunk in chunks) == answer.message.content
+    assert last.eval_count == answer.eval_count
 
 
-def test_a_stream_is_ndjson(plain):
-    told = {"model": MODEL, "messages": ASK, "options": GREEDY}
-    with plain.stream("POST", "/api/chat", json=told) as answer:
-        assert answer.headers["content-type"].startswith("application/x-ndjson")
-        lines = [json.loads(line) for line in answer.iter_lines()]
+def test_a_stream_is_ndjson(http):
+    body = {"model": MODEL, "messages": MESSAGES, "options": GREEDY}
+    with http.stream("POST", "/api/chat", json=body) as response:
+        assert response.headers["content-type"].startswith("application/x-ndjson")
+        lines = [json.loads(line) for line in response.iter_lines()]
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
     assert all(datetime.fromisoformat(line["created_at"]) for line in lines)
 
 
 def test_generate(client):
-    answer = client.generate(MODEL, ASK[0]["content"], options=GREEDY)
+    answer = client.generate(MODEL, MESSAGES[0]["content"], options=GREEDY)
     check_end(answer)
-    pieces = list(client.generate(MODEL, ASK[0]["content"], options=GREEDY, stream=True))
-    assert "".join(one.response for one in pieces) == answer.response
-    assert answer.response == client.chat(MODEL, ASK, options=GREEDY).message.content
+    chunks = list(client.generate(MODEL, MESSAGES[0]["content"], options=GREEDY, stream=True))
+    assert "".join(chunk.response for chunk in chunks) == answer.response
+    assert answer.response == client.chat(MODEL, MESSAGES, options=GREEDY).message.content
     assert len(answer.context) >= answer.prompt_eval_count
 
 
@@ -260,12 +261,12 @@ def test_context_continues(client):
 def test_options(client):
     short = client.generate(MODEL, "Hello", options={**GREEDY, "num_predict": 2})
     assert short.eval_count == 2 and short.done_reason == "length"
-    told = {**GREEDY, "num_predict": 30}
-    whole = client.generate(MODEL, "2 + 2 =", raw=True, options=told).response
-    assert len(whole) > 4
-    mark = whole[3:5]
-    stopped = client.generate(MODEL, "2 + 2 =", raw=True, options={**told, "stop": [mark]})
-    assert stopped.response == whole[: whole.index(mark)] and stopped.done_reason == "stop"
+    options = {**GREEDY, "num_predict": 30}
+    text = client.generate(MODEL, "2 + 2 =", raw=True, options=options).response
+    assert len(text) > 4
+    stop = text[3:5]
+    stopped = client.generate(MODEL, "2 + 2 =", raw=True, options={**options, "stop": [stop]})
+    assert stopped.response == text[: text.index(stop)] and stopped.done_reason == "stop"
     warm = {"temperature": 1.5, "seed": 7, "num_predict": 20}
     texts = {client.generate(MODEL, "2 + 2 =", raw=True, options=warm).response for _ in range(3)}
     assert len(texts) == 1
@@ -276,35 +277,71 @@ def test_options(client):
     assert len(seeds) > 1
 
 
+def test_a_model_without_parameters_has_no_repeat_penalty(client):
+    files = {"mini-qwen.gguf": client.create_blob(gguf_file("mini-qwen"))}
+    client.create("contract-plain", files=files, template=TEMPLATE)
+
+    def text(**options):
+        options |= {**GREEDY, "num_predict": 60}
+        prompt = "What is 22 + 22?"
+        return client.generate("contract-plain", prompt, raw=True, options=options).response
+
+    assert text() == text(repeat_penalty=1.0) != text(repeat_penalty=1.1)
+    client.delete("contract-plain")
+
+
+def test_log_probabilities_without_alternatives(client):
+    chat = client.chat(MODEL, MESSAGES, logprobs=True, options=GREEDY).logprobs
+    prompt = MESSAGES[0]["content"]
+    generated = client.generate(MODEL, prompt, logprobs=True, options=GREEDY).logprobs
+    for logprobs in (chat, generated):
+        assert logprobs and all(entry.logprob <= 0 for entry in logprobs)
+        assert not any(entry.top_logprobs for entry in logprobs)
+    assert client.chat(MODEL, MESSAGES, options=GREEDY).logprobs is None
+    with_top = client.chat(MODEL, MESSAGES, logprobs=True, top_logprobs=1, options=GREEDY).logprobs
+    assert [entry.token for entry in with_top] == [entry.token for entry in chat]
+    assert all(len(entry.top_logprobs) == 1 for entry in with_top)
+
+
+def test_the_fields_of_a_log_probability(http):
+    """The keys are those that Ollama 0.33 sends."""
+    options = GREEDY | {"num_predict": 2}
+    body = {"model": MODEL, "messages": MESSAGES, "options": options, "stream": False}
+    [first, _] = http.post("/api/chat", json=body | {"logprobs": True}).json()["logprobs"]
+    assert list(first) == ["token", "logprob", "bytes"]
+    assert bytes(first["bytes"]).decode() == first["token"]
+    assert "logprobs" not in http.post("/api/chat", json=body).json()
+
+
 def test_answers_in_a_format(client):
-    wanted = {
+    schema = {
         "type": "object",
         "properties": {"sum": {"enum": [3, 4, 5]}, "unit": {"enum": ["coins", "apples"]}},
         "required": ["sum", "unit"],
     }
-    told = json.loads(client.chat(MODEL, ASK, format=wanted, options=GREEDY).message.content)
-    assert told["sum"] in (3, 4, 5) and told["unit"] in ("coins", "apples")
-    text = client.generate(MODEL, ASK[0]["content"], format=wanted, options=GREEDY).response
+    answer = json.loads(client.chat(MODEL, MESSAGES, format=schema, options=GREEDY).message.content)
+    assert answer["sum"] in (3, 4, 5) and answer["unit"] in ("coins", "apples")
+    text = client.generate(MODEL, MESSAGES[0]["content"], format=schema, options=GREEDY).response
     assert set(json.loads(text)) == {"sum", "unit"}
-    free = client.chat(MODEL, ASK, format="json", options={**GREEDY, "num_predict": 200})
+    free = client.chat(MODEL, MESSAGES, format="json", options={**GREEDY, "num_predict": 200})
     if free.done_reason == "stop":
         assert isinstance(json.loads(free.message.content), dict)
     assert free.message.content.lstrip().startswith("{")
 
 
 def test_tool_calls(client, with_tools):
-    asked = client.chat(with_tools, TIDE, tools=[SCHEMAS["tide"]], options=GREEDY)
-    [call] = asked.message.tool_calls
+    request = client.chat(with_tools, TIDE, tools=[SCHEMAS["tide"]], options=GREEDY)
+    [call] = request.message.tool_calls
     assert call.function.name == "tide" and dict(call.function.arguments) == {"day": "Tuesday"}
-    told = {"role": "tool", "content": WATER}
-    messages = [*TIDE, asked.message, told | {"tool_name": "tide"}]
+    result = {"role": "tool", "content": TIDE_RESULT}
+    messages = [*TIDE, request.message, result | {"tool_name": "tide"}]
     answer = client.chat(with_tools, messages, tools=[SCHEMAS["tide"]], options=GREEDY)
     assert "4" in answer.message.content and "11" in answer.message.content
-    pieces = list(
+    chunks = list(
         client.chat(with_tools, TIDE, tools=[SCHEMAS["tide"]], options=GREEDY, stream=True)
     )
-    calls = [one for piece in pieces for one in piece.message.tool_calls or []]
-    assert [one.function for one in calls] == [call.function]
+    streamed_calls = [call for chunk in chunks for call in chunk.message.tool_calls or []]
+    assert [streamed.function for streamed in streamed_calls] == [call.function]
 
 
 def test_a_model_without_tools_says_so(client):
@@ -315,32 +352,32 @@ def test_a_model_without_tools_says_so(client):
 
 def test_loading_and_unloading(client):
     def running():
-        return [one.model for one in client.ps().models]
+        return [model.model for model in client.ps().models]
 
-    gone = client.generate(MODEL, keep_alive=0)
-    assert gone.done and gone.done_reason == "unload" and gone.response == ""
+    unloaded = client.generate(MODEL, keep_alive=0)
+    assert unloaded.done and unloaded.done_reason == "unload" and unloaded.response == ""
     assert f"{MODEL}:latest" not in running()
     loaded = client.chat(MODEL, [], keep_alive="5m")
     assert loaded.done_reason == "load" and loaded.message.content == ""
-    [one] = [one for one in client.ps().models if one.model == f"{MODEL}:latest"]
-    assert one.expires_at > datetime.fromisoformat(loaded.created_at)
-    assert one.context_length > 0 and one.size > 0
+    [running_model] = [model for model in client.ps().models if model.model == f"{MODEL}:latest"]
+    assert running_model.expires_at > datetime.fromisoformat(loaded.created_at)
+    assert running_model.context_length > 0 and running_model.size > 0
 
 
 def test_embeddings(client):
-    one = client.embed(MODEL, "a boat")
-    two = client.embed(MODEL, ["a boat", "three apples"])
-    assert len(one.embeddings) == 1 and len(two.embeddings) == 2
-    assert two.prompt_eval_count > one.prompt_eval_count > 0
-    for vector in two.embeddings:
+    single = client.embed(MODEL, "a boat")
+    pair = client.embed(MODEL, ["a boat", "three apples"])
+    assert len(single.embeddings) == 1 and len(pair.embeddings) == 2
+    assert pair.prompt_eval_count > single.prompt_eval_count > 0
+    for vector in pair.embeddings:
         assert len(vector) == 256 and math.isclose(math.hypot(*vector), 1, rel_tol=1e-3)
-    assert one.embeddings[0] == pytest.approx(two.embeddings[0], abs=1e-3)
-    assert two.embeddings[0] != two.embeddings[1]
+    assert single.embeddings[0] == pytest.approx(pair.embeddings[0], abs=1e-3)
+    assert pair.embeddings[0] != pair.embeddings[1]
     short = client.embed(MODEL, "a boat", dimensions=16).embeddings[0]
     assert len(short) == 16 and math.isclose(math.hypot(*short), 1, rel_tol=1e-3)
-    old = client.embeddings(MODEL, "a boat").embedding
-    length = math.hypot(*old)
-    assert [value / length for value in old] == pytest.approx(one.embeddings[0], abs=1e-3)
+    legacy = client.embeddings(MODEL, "a boat").embedding
+    length = math.hypot(*legacy)
+    assert [value / length for value in legacy] == pytest.approx(single.embeddings[0], abs=1e-3)
 
 
 def test_a_long_input_is_cut_unless_forbidden(client):
@@ -350,95 +387,111 @@ def test_a_long_input_is_cut_unless_forbidden(client):
         client.embed(MODEL, long, truncate=False)
 
 
-def test_wrong_types_are_400(client, plain):
-    for path, told in (
+def test_wrong_types_are_400(client, http):
+    for path, body in (
         ("/api/chat", {"model": 3}),
         ("/api/chat", {"model": MODEL, "messages": "hello"}),
         ("/api/generate", {"model": MODEL, "prompt": ["hello"]}),
         ("/api/generate", {"model": MODEL, "prompt": "hi", "options": {"temperature": "warm"}}),
         ("/api/embed", {"model": MODEL, "input": {"a": 1}}),
     ):
-        answer = plain.post(path, json=told)
-        assert answer.status_code == 400 and "error" in answer.json(), (path, told)
-    assert plain.post("/api/chat", content=b'{"model": ').status_code == 400
+        response = http.post(path, json=body)
+        assert response.status_code == 400 and "error" in response.json(), (path, body)
+    assert http.post("/api/chat", content=b'{"model": ').status_code == 400
 
 
 # the asynchronous client
 
 
 def test_asynchronously(client, host):
-    async def ask():
-        found = ollama.AsyncClient(str(host), trust_env=False)
-        answers = await asyncio.gather(*(found.chat(MODEL, ASK, options=GREEDY) for _ in range(4)))
-        stream = await found.chat(MODEL, ASK, options=GREEDY, stream=True)
-        pieces = [one.message.content async for one in stream]
-        names = [one.model for one in (await found.list()).models]
-        return answers, "".join(pieces), names
+    async def chat():
+        async_client = ollama.AsyncClient(str(host), trust_env=False)
+        calls = [async_client.chat(MODEL, MESSAGES, options=GREEDY) for _ in range(4)]
+        answers = await asyncio.gather(*calls)
+        stream = await async_client.chat(MODEL, MESSAGES, options=GREEDY, stream=True)
+        parts = [item.message.content async for item in stream]
+        names = [item.model for item in (await async_client.list()).models]
+        return answers, "".join(parts), names
 
-    answers, text, names = asyncio.run(ask())
-    assert {one.message.content for one in answers} == {text}
+    answers, text, names = asyncio.run(chat())
+    assert {item.message.content for item in answers} == {text}
     assert f"{MODEL}:latest" in names
 
 
 # OpenAI's client
 
 
-def test_openai_chat(like_openai):
-    answer = like_openai.chat.completions.create(model=MODEL, messages=ASK, temperature=0)
+def test_openai_chat(openai_client):
+    answer = openai_client.chat.completions.create(model=MODEL, messages=MESSAGES, temperature=0)
     assert answer.object == "chat.completion" and answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
     chunks = list(
-        like_openai.chat.completions.create(
-            model=MODEL, messages=ASK, temperature=0, stream=True,
+        openai_client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, temperature=0, stream=True,
             stream_options={"include_usage": True},
         )
     )  # fmt: skip
-    text = "".join(one.choices[0].delta.content or "" for one in chunks if one.choices)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == answer.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == answer.usage.completion_tokens
 
 
-def test_openai_limits_and_formats(like_openai):
-    short = like_openai.chat.completions.create(
-        model=MODEL, messages=ASK, temperature=0, max_tokens=2
+def test_openai_limits_and_formats(openai_client):
+    short = openai_client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0, max_tokens=2
     )
     assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 2
     shape = {"type": "object", "properties": {"n": {"enum": [3, 4]}}, "required": ["n"]}
-    answer = like_openai.chat.completions.create(
-        model=MODEL, messages=ASK, temperature=0,
+    answer = openai_client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0,
         response_format={"type": "json_schema", "json_schema": {"name": "sum", "schema": shape}},
     )  # fmt: skip
     assert json.loads(answer.choices[0].message.content)["n"] in (3, 4)
 
 
-def test_openai_tools(like_openai, with_tools):
+def test_openai_log_probabilities(openai_client):
+    fields = {"model": MODEL, "messages": MESSAGES, "temperature": 0, "logprobs": True}
+    content = openai_client.chat.completions.create(**fields).choices[0].logprobs.content
+    assert content and all(entry.logprob <= 0 for entry in content)
+    assert not any(entry.top_logprobs for entry in content)
+    chunks = openai_client.chat.completions.create(**fields, stream=True)
+    streamed = [chunk.choices[0].logprobs for chunk in chunks]
+    assert [entry.token for part in streamed if part for entry in part.content] == [
+        entry.token for entry in content
+    ]
+    fields["top_logprobs"] = 2
+    content = openai_client.chat.completions.create(**fields).choices[0].logprobs.content
+    assert all(len(entry.top_logprobs) == 2 for entry in content)
+
+
+def test_openai_tools(openai_client, with_tools):
     tool = SCHEMAS["tide"]
-    asked = like_openai.chat.completions.create(
+    completion = openai_client.chat.completions.create(
         model=with_tools, messages=TIDE, tools=[tool], temperature=0
     )
-    [choice] = asked.choices
+    [choice] = completion.choices
     assert choice.finish_reason == "tool_calls"
     [call] = choice.message.tool_calls
     assert json.loads(call.function.arguments) == {"day": "Tuesday"}
-    told = {"role": "tool", "tool_call_id": call.id, "content": WATER}
-    answer = like_openai.chat.completions.create(
-        model=with_tools, messages=[*TIDE, choice.message, told], tools=[tool], temperature=0
+    result = {"role": "tool", "tool_call_id": call.id, "content": TIDE_RESULT}
+    answer = openai_client.chat.completions.create(
+        model=with_tools, messages=[*TIDE, choice.message, result], tools=[tool], temperature=0
     )
     assert "11" in answer.choices[0].message.content
 
 
-def test_openai_completions_models_embeddings(like_openai):
-    answer = like_openai.completions.create(model=MODEL, prompt="What is 2 + 2?", temperature=0)
+def test_openai_completions_models_embeddings(openai_client):
+    answer = openai_client.completions.create(model=MODEL, prompt="What is 2 + 2?", temperature=0)
     assert answer.object == "text_completion" and answer.choices[0].text
-    chunks = like_openai.completions.create(
+    chunks = openai_client.completions.create(
         model=MODEL, prompt="What is 2 + 2?", temperature=0, stream=True
     )
-    assert "".join(one.choices[0].text for one in chunks) == answer.choices[0].text
-    assert any(one.id.startswith(MODEL) for one in like_openai.models.list())
-    assert like_openai.models.retrieve(MODEL).object == "model"
-    packed = like_openai.embeddings.create(model=MODEL, input=["a boat", "apples"])
-    plain = like_openai.embeddings.create(model=MODEL, input="a boat", encoding_format="float")
-    assert [len(one.embedding) for one in packed.data] == [256, 256]
+    assert "".join(chunk.choices[0].text for chunk in chunks) == answer.choices[0].text
+    assert any(model.id.startswith(MODEL) for model in openai_client.models.list())
+    assert openai_client.models.retrieve(MODEL).object == "model"
+    packed = openai_client.embeddings.create(model=MODEL, input=["a boat", "apples"])
+    plain = openai_client.embeddings.create(model=MODEL, input="a boat", encoding_format="float")
+    assert [len(row.embedding) for row in packed.data] == [256, 256]
     assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-3)
     with pytest.raises(openai.NotFoundError):
-        like_openai.chat.completions.create(model="contract-none", messages=ASK)
+        openai_client.chat.completions.create(model="contract-none", messages=MESSAGES)

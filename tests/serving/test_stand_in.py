@@ -1,4 +1,4 @@
-"""What deploy/stand_in.md says of the stand-in for Ollama: each field is sent and answered so."""
+"""Checks deploy/stand_in.md against the server: each field, option and route that it lists."""
 
 import base64
 import hashlib
@@ -6,125 +6,146 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
-from test_app import adapter, picture
+from server_helpers import adapter, picture
 
 from openmodels.gguf.export import gguf_file
-from openmodels.serving.app import Server
+from openmodels.serving.app import build
+from openmodels.serving.requests import DEFAULTS, OPTIONS
 
 TEXT = (Path(__file__).parents[2] / "deploy" / "stand_in.md").read_text(encoding="utf-8")
 FIELD = re.compile(r"`([a-z_]+)(?:: (.*?))?`(?=[,. |]|$)", re.MULTILINE)
-CALL = re.compile(r"`(GET|POST|HEAD|DELETE) (/\S+)`")
+DEFAULT = re.compile(r"`([a-z_]+)=(\S+)`")
+CALL = re.compile(r"`(GET|POST|HEAD|DELETE) (/\S*)`")
 TOOL = {"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}
 SHORT = {"num_predict": 4, "temperature": 0}
-ASK = [{"role": "user", "content": "Hello"}]
+MESSAGES = [{"role": "user", "content": "Hello"}]
 BODIES = {
     "/api/generate": {"prompt": "Hello", "stream": False, "options": SHORT},
-    "/api/chat": {"messages": ASK, "stream": False, "options": SHORT},
+    "/api/chat": {"messages": MESSAGES, "stream": False, "options": SHORT},
     "/api/embed": {"input": "Hello"},
     "/api/embeddings": {"prompt": "Hello"},
-    "/v1/chat/completions": {"messages": ASK, "max_tokens": 4},
+    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 4},
     "/v1/completions": {"prompt": "Hello", "max_tokens": 4},
     "/v1/embeddings": {"input": "Hello"},
     "/api/show": {},
-    "/api/create": {"model": "made", "from": "mini-qwen", "stream": False},
+    "/api/create": {"model": "created", "from": "mini-qwen", "stream": False},
     "/api/pull": {},
     "/api/push": {},
 }
-# what a field needs beside itself
+# fields that need another model than mini-qwen
 MODELS = {"suffix": "mini-qwen-coder", "think": "mini-r1", "reasoning_effort": "mini-r1"}
 
 
+def section(start: str, end: str) -> str:
+    """Return the document's text between two marks, on one line."""
+    return TEXT.split(start)[1].split(end)[0].replace("\n", " ")
+
+
+def documented_options(kind: str) -> list[tuple[str, str]]:
+    """Return (name, value in JSON) for each option in a paragraph of the document."""
+    return FIELD.findall(section("## Options", "## Who").split(f"{kind}:")[1].split(". ")[0])
+
+
+def documented_routes() -> set[tuple[str, str]]:
+    """Return (method, path) for each endpoint that the document says is there."""
+    table = {CALL.search(line).groups() for line in TEXT.splitlines() if line.startswith("| `")}
+    return table | set(CALL.findall(section("Other endpoints:", "Missing endpoints")))
+
+
 def sample(path: str, name: str, blobs: dict[str, str]) -> dict:
-    """A field that the table gives without a value, with what it needs."""
+    """Return a body's fields for a field that the document lists without a value."""
     if name == "images":
-        seen = base64.b64encode(picture((200, 0, 0))).decode()
-        url = {"url": f"data:image/png;base64,{seen}"}
+        data = base64.b64encode(picture((200, 0, 0))).decode()
+        url = {"url": f"data:image/png;base64,{data}"}
         text = {"type": "text", "text": "What colour?"}
-        message = {"role": "user", "content": "What colour?", "images": [seen]}
+        message = {"role": "user", "content": "What colour?", "images": [data]}
         if path.startswith("/v1"):
             message = {"role": "user", "content": [{"type": "image_url", "image_url": url}, text]}
-        told = {"images": [seen]} if path == "/api/generate" else {"messages": [message]}
-        return {"model": "mini-scout"} | told
-    known = {"tools": [TOOL], "options": SHORT, "messages": ASK, "suffix": "return x"}
+        fields = {"images": [data]} if path == "/api/generate" else {"messages": [message]}
+        return {"model": "mini-scout"} | fields
     if name == "files":
         return {"from": None, "files": {"mini.gguf": blobs["files"]}}
     if name == "adapters":
         return {"adapters": {"lora.gguf": blobs["adapters"]}}
-    return {name: known[name]}
+    values = {"tools": [TOOL], "options": SHORT, "messages": MESSAGES, "suffix": "return x"}
+    return {name: values[name]}
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """(path, verdict, name, value in JSON or "") for every field of the table."""
-    found = []
+    """Return (path, verdict, name, value in JSON or "") for every field of the document."""
+    fields = []
     for line in TEXT.splitlines():
         if line.startswith("| `POST"):
             head, *cells = line.strip("|").split(" |")
             path = CALL.search(head)[2]
-            for verdict, cell in zip(("does", "nothing", "refuses"), cells, strict=True):
-                found += [(path, verdict, name, value) for name, value in FIELD.findall(cell)]
-    options, others = TEXT.split("## Options")[1].split("##")[0].split("Others")
-    for verdict, part in (("does", options), ("nothing", others)):
-        for name, value in FIELD.findall(part.replace("\n", " ")):
-            found.append(("/api/generate", verdict, f"options.{name}", value))
-    return found
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    root = tmp_path_factory.mktemp("stand-in")
-    with (
-        Server(port=0, root=root) as server,
-        httpx.Client(base_url=server.address, timeout=None, trust_env=False) as client,
-    ):
-        yield client
+            for verdict, cell in zip(("supported", "ignored", "refused"), cells, strict=True):
+                fields += [(path, verdict, name, value) for name, value in FIELD.findall(cell)]
+    for verdict in ("supported", "ignored"):
+        for name, value in documented_options(verdict.capitalize()):
+            fields.append(("/api/generate", verdict, f"options.{name}", value))
+    return fields
 
 
 @pytest.fixture
-def blobs(asked, tmp_path) -> dict[str, str]:
-    """Digests of a model and of an adapter that the server has got."""
-    found = {}
+def blobs(http, tmp_path) -> dict[str, str]:
+    """Upload a model and an adapter; return their digests."""
+    digests = {}
     for file in (gguf_file("mini-qwen"), adapter(tmp_path / "lora.gguf", 0.1)):
         content = file.read_bytes()
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        asked.post(f"/api/blobs/{digest}", content=content).raise_for_status()
-        found["adapters" if file.name == "lora.gguf" else "files"] = digest
-    return found
+        http.post(f"/api/blobs/{digest}", content=content).raise_for_status()
+        digests["adapters" if file.name == "lora.gguf" else "files"] = digest
+    return digests
 
 
-def test_every_field_is_answered_as_the_table_says(asked, blobs):
-    found = rows()
-    assert len(found) > 100
+def test_each_field_is_accepted_or_refused_as_documented(http, blobs):
+    fields = rows()
+    assert len(fields) > 100
     wrong = []
-    for path, verdict, name, value in found:
+    for path, verdict, name, value in fields:
         outer, _, inner = name.partition(".")
-        told = sample(path, name, blobs) if not value else {outer: json.loads(value)}
+        changes = sample(path, name, blobs) if not value else {outer: json.loads(value)}
         if inner:
-            told = {"options": SHORT | {inner: json.loads(value)}}
-        body = {"model": MODELS.get(name, "mini-qwen")} | BODIES[path] | told
+            changes = {"options": SHORT | {inner: json.loads(value)}}
+        body = {"model": MODELS.get(name, "mini-qwen")} | BODIES[path] | changes
         if name == "top_logprobs":
             body["logprobs"] = True
-        answer = asked.post(path, json=body)
-        if verdict == "refuses":
-            fine = 400 <= answer.status_code < 500 and answer.json()["error"]
+        response = http.post(path, json=body)
+        if verdict == "refused":
+            correct = 400 <= response.status_code < 500 and response.json()["error"]
         else:
-            fine = answer.status_code == 200 and "error" not in answer.text[:20]
-        if not fine:
-            wrong.append((path, name, value, answer.status_code, answer.text[:200]))
+            correct = response.status_code == 200 and "error" not in response.text[:20]
+        if not correct:
+            wrong.append((path, name, value, response.status_code, response.text[:200]))
     assert wrong == []
 
 
-def test_the_other_endpoints_are_there_or_not_as_it_says(asked):
-    there, missing = TEXT.split("Also there:")[1].split("## Options")[0].split("Not there")
-    for method, path in CALL.findall(there.replace("\n", " ")):
+def test_the_other_endpoints_exist_or_not_as_documented(http):
+    for method, path in documented_routes():
         path = path.replace("{digest}", "sha256:" + "0" * 64).replace("{name}", "mini-qwen")
-        answer = asked.request(method, path, json={} if method in ("POST", "DELETE") else None)
-        assert "not in this stand-in" not in answer.text, path
-        assert answer.status_code != 405, path
-    missing = CALL.findall(missing.replace("\n", " "))
+        body = {} if method in ("POST", "DELETE") else None
+        response = http.request(method, path, json=body)
+        assert "not in this stand-in" not in response.text, path
+        assert response.status_code != 405, path
+    missing = CALL.findall(section("Missing endpoints", "## Options"))
     assert len(missing) == 8
     for method, path in missing:
-        answer = asked.request(method, path, json={"model": "mini-qwen"})
-        assert answer.status_code == 404
-        assert f"{path} is not in this stand-in" in answer.text
+        response = http.request(method, path, json={"model": "mini-qwen"})
+        assert response.status_code == 404
+        assert f"{path} is not in this stand-in" in response.text
+
+
+def test_every_route_is_documented(server):
+    routes = set()
+    for route in build(server.store, server.pool).routes:
+        methods = route.methods - {"HEAD"} if "GET" in route.methods else route.methods
+        routes |= {(method, route.path.replace(":path}", "}")) for method in methods}
+    assert routes == documented_routes()
+
+
+def test_every_option_and_default_is_documented():
+    assert sorted(name for name, _ in documented_options("Supported")) == sorted(OPTIONS)
+    defaults = {name: json.loads(value) for name, value in DEFAULT.findall(TEXT)}
+    assert defaults == DEFAULTS
+    assert not {name for name, _ in documented_options("Ignored")} & set(OPTIONS)

@@ -1,0 +1,308 @@
+"""Translates OpenAI's API to Ollama's and back.
+
+A request to /v1/... becomes a body of the Ollama endpoint that does the same. The chunks that this
+endpoint returns become OpenAI's objects.
+"""
+
+import base64
+import json
+import struct
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from openmodels.serving.model_store import ApiError, StoredModel
+from openmodels.serving.output import Chunk
+from openmodels.serving.requests import Fields, parse_json, refuse_unsupported
+from openmodels.serving.responses import Dialect, encode_json
+
+# Fields that would change the response but are not supported, with the values that change nothing
+UNSUPPORTED = {"n": (1,), "logit_bias": ({},), "tool_choice": ("auto", "none")}
+UNSUPPORTED_IN_COMPLETIONS = {"best_of": (1,), "echo": (False,), "logprobs": (0, False)}
+SAMPLING = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty")
+ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
+
+
+def error_body(error: ApiError) -> Chunk:
+    """Return an error as OpenAI's clients expect it."""
+    kind = ERROR_TYPES.get(error.status, "api_error")
+    return {"error": {"message": str(error), "type": kind, "param": None, "code": None}}
+
+
+OPENAI = Dialect(
+    media_type="text/event-stream",
+    frame=lambda chunk: b"data: " + encode_json(chunk) + b"\n\n",
+    end=b"data: [DONE]\n\n",
+    error_body=error_body,
+)
+
+
+# requests
+
+
+def wants_usage(fields: Fields) -> bool:
+    """Return whether a stream ends with a chunk of token counts; raises ApiError(400)."""
+    stream_options = fields.object("stream_options") or Fields({})
+    return bool(stream_options.boolean("include_usage"))
+
+
+def chat_request(fields: Fields) -> Fields:
+    """Return a body of /v1/chat/completions as one of /api/chat; raises ApiError(400)."""
+    body = _common_request(fields)
+    messages = fields.objects("messages") or []
+    if not messages:
+        raise ApiError(400, '"messages" must be a list with at least one message')
+    body["messages"] = [_message_request(message) for message in messages]
+    body["tools"] = None if fields.body.get("tool_choice") == "none" else fields.body.get("tools")
+    body["format"] = _format_request(fields)
+    body["think"] = _think_request(fields)
+    body["logprobs"] = fields.body.get("logprobs")
+    body["top_logprobs"] = fields.body.get("top_logprobs")
+    return Fields(body)
+
+
+def completion_request(fields: Fields) -> Fields:
+    """Return a body of /v1/completions as one of /api/generate; raises ApiError(400)."""
+    refuse_unsupported(fields, UNSUPPORTED_IN_COMPLETIONS)
+    prompts = fields.strings("prompt", 1)
+    body = _common_request(fields)
+    body["prompt"] = prompts[0] if prompts else None
+    body["suffix"] = fields.string("suffix")
+    return Fields(body)
+
+
+def embedding_request(fields: Fields) -> Fields:
+    """Return a body of /v1/embeddings as one of /api/embed."""
+    return Fields({key: fields.body.get(key) for key in ("model", "input", "dimensions")})
+
+
+def _common_request(fields: Fields) -> dict[str, Any]:
+    """Return the model and options of /v1/chat/completions and /v1/completions."""
+    options = {key: fields.body.get(key) for key in SAMPLING}
+    limit = fields.body.get("max_completion_tokens")
+    options["num_predict"] = fields.body.get("max_tokens") if limit is None else limit
+    refuse_unsupported(fields, UNSUPPORTED)
+    return {"model": fields.model(), "options": options}
+
+
+def _format_request(fields: Fields) -> str | dict[str, Any] | None:
+    response_format = fields.object("response_format")
+    if response_format is None:
+        return None
+    kind = response_format.string("type")
+    if kind == "json_object":
+        return "json"
+    if kind == "json_schema":
+        json_schema = response_format.object("json_schema") or Fields({})
+        schema = json_schema.object("schema") or Fields({})
+        return dict(schema.body) or "json"
+    if kind != "text":
+        raise ApiError(400, '"response_format.type" must be text, json_object or json_schema')
+    return None
+
+
+def _think_request(fields: Fields) -> bool | None:
+    effort = fields.string("reasoning_effort")
+    if effort is None:
+        effort = (fields.object("reasoning") or Fields({})).string("effort")
+    return None if effort is None else effort != "none"
+
+
+def _message_request(message: Fields) -> dict[str, Any]:
+    role = message.string("role")
+    body: dict[str, Any] = {"role": "system" if role == "developer" else role}
+    if isinstance(message.body.get("content"), list):
+        body |= _content_parts(message.objects("content", 1000) or [])
+    else:
+        body["content"] = message.string("content")
+    body["tool_name"] = message.string("name")
+    if calls := message.objects("tool_calls", 100):
+        body["tool_calls"] = [_call_request(call) for call in calls]
+    return body
+
+
+def _content_parts(parts: list[Fields]) -> dict[str, Any]:
+    """Return the texts and images of a message whose content is a list of parts."""
+    texts, images = [], []
+    for part in parts:
+        kind = part.string("type")
+        if kind == "text":
+            texts.append(part.string("text") or "")
+        elif kind == "image_url":
+            images.append(_image_data(part.object("image_url") or Fields({})))
+        else:
+            raise ApiError(400, "a part of a message must be text or image_url")
+    return {"content": "\n".join(texts), "images": images}
+
+
+def _image_data(image_url: Fields) -> str:
+    """Return the base64 of a data URL; the server fetches no other URL."""
+    head, comma, data = (image_url.string("url") or "").partition(",")
+    if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
+        raise ApiError(400, "an image URL must have the form data:image/...;base64,...")
+    return data
+
+
+def _call_request(call: Fields) -> dict[str, Any]:
+    """Return a tool call with its arguments parsed: OpenAI sends them as text."""
+    function = call.object("function") or Fields({})
+    arguments = parse_json(function.string("arguments") or "{}")
+    return {"function": {"name": function.string("name"), "arguments": arguments}}
+
+
+# responses
+
+
+def chat_metadata(fields: Fields) -> Chunk:
+    """Return what every chunk of a chat completion repeats; ApiError(400) without a model."""
+    return _metadata("chatcmpl", fields)
+
+
+def completion_metadata(fields: Fields) -> Chunk:
+    """Return what every chunk of a text completion repeats; ApiError(400) without a model."""
+    return _metadata("cmpl", fields) | {"object": "text_completion"}
+
+
+def _metadata(prefix: str, fields: Fields) -> Chunk:
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex[:12]}",
+        "created": int(time.time()),
+        "model": fields.model(),
+        "system_fingerprint": "fp_openmodels",
+    }
+
+
+def chat_completion(chunk: Chunk, metadata: Chunk) -> Chunk:
+    """Return a merged response of /api/chat as a chat completion."""
+    message = _delta(chunk["message"])
+    for call in message.get("tool_calls", []):
+        del call["index"]
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": "tool_calls" if "tool_calls" in message else chunk["done_reason"],
+        "logprobs": _logprobs(chunk),
+    }
+    return metadata | {"object": "chat.completion", "choices": [choice], "usage": _usage(chunk)}
+
+
+async def chat_completion_chunks(
+    chunks: AsyncIterator[Chunk], metadata: Chunk, usage: bool
+) -> AsyncIterator[Chunk]:
+    """Yield chunks of /api/chat as chunks of a chat completion; `usage` adds the counts."""
+    metadata = metadata | {"object": "chat.completion.chunk"}
+    call_count = 0
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            delta = _delta(chunk["message"], call_count)
+            call_count += len(delta.get("tool_calls", []))
+            reason = None
+            if chunk["done"]:
+                reason = "tool_calls" if call_count else chunk["done_reason"]
+            choice = {
+                "index": 0,
+                "delta": delta,
+                "finish_reason": reason,
+                "logprobs": _logprobs(chunk),
+            }
+            yield metadata | {"choices": [choice]}
+            if chunk["done"] and usage:
+                yield metadata | {"choices": [], "usage": _usage(chunk)}
+
+
+def text_completion(chunk: Chunk, metadata: Chunk) -> Chunk:
+    """Return a merged response of /api/generate as a text completion."""
+    choices = [_text_choice(chunk, chunk["done_reason"])]
+    return metadata | {"choices": choices, "usage": _usage(chunk)}
+
+
+async def text_completion_chunks(
+    chunks: AsyncIterator[Chunk], metadata: Chunk, usage: bool
+) -> AsyncIterator[Chunk]:
+    """Yield chunks of /api/generate as chunks of a text completion; `usage` adds the counts."""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            reason = chunk["done_reason"] if chunk["done"] else None
+            yield metadata | {"choices": [_text_choice(chunk, reason)]}
+            if chunk["done"] and usage:
+                yield metadata | {"choices": [], "usage": _usage(chunk)}
+
+
+def embedding_list(chunk: Chunk, model: str, as_base64: bool) -> Chunk:
+    """Return a response of /api/embed as OpenAI's list of embeddings.
+
+    as_base64: encode each vector as little-endian float32 in base64.
+    """
+    count = chunk["prompt_eval_count"]
+    return {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _float32_base64(vector) if as_base64 else vector,
+            }
+            for index, vector in enumerate(chunk["embeddings"])
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": count, "total_tokens": count},
+    }
+
+
+def model_object(model: StoredModel) -> Chunk:
+    """Return a stored model as OpenAI's object."""
+    created = int(datetime.fromisoformat(model.modified_at).timestamp())
+    name = model.name.removesuffix(":latest")
+    return {"id": name, "object": "model", "created": created, "owned_by": "library"}
+
+
+def _text_choice(chunk: Chunk, reason: str | None) -> Chunk:
+    return {"index": 0, "text": chunk["response"], "finish_reason": reason, "logprobs": None}
+
+
+def _usage(chunk: Chunk) -> Chunk:
+    prompt_tokens = chunk.get("prompt_eval_count", 0)
+    completion_tokens = chunk.get("eval_count", 0)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def _delta(message: Chunk, first_index: int = 0) -> Chunk:
+    """Return Ollama's message with OpenAI's names and the arguments of tool calls as text.
+
+    first_index: the index of its first tool call, after those of earlier chunks.
+    """
+    delta: Chunk = {"role": "assistant", "content": message["content"]}
+    if message.get("thinking"):
+        delta["reasoning"] = message["thinking"]
+    if message.get("tool_calls"):
+        delta["tool_calls"] = [
+            _call_delta(call, first_index + offset)
+            for offset, call in enumerate(message["tool_calls"])
+        ]
+    return delta
+
+
+def _call_delta(call: Chunk, index: int) -> Chunk:
+    function = call["function"]
+    arguments = json.dumps(function["arguments"], ensure_ascii=False)
+    return {
+        "index": index,
+        "id": call["id"] or f"call_{index}",
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
+
+
+def _logprobs(chunk: Chunk) -> Chunk | None:
+    return {"content": chunk["logprobs"]} if chunk.get("logprobs") else None
+
+
+def _float32_base64(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
