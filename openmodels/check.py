@@ -179,8 +179,8 @@ def exercise(
         raise ValueError(f"exercise {number} is not listed: add its title and hints to {lab}")
 
     def register(function: Callable[..., str]) -> Callable[..., str]:
-        taken = _checkers.get(number)
-        if taken and _identity(taken.function) != _identity(function):
+        registered = _checkers.get(number)
+        if registered and _identity(registered.function) != _identity(function):
             raise ValueError(f"exercise {number} is already registered: {find(number).title}")
         if title is not None:
             _unlisted[number] = Exercise(number, title, tuple(hints))

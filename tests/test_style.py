@@ -324,11 +324,11 @@ def test_marks_that_nbval_would_miss_are_found():
 
 
 def test_a_chapter_that_compares_nothing_is_found():
-    shown = new_output("stream", text="3")
-    assert nothing_compared(notebook_of(code("x", shown)))
+    output = new_output("stream", text="3")
+    assert nothing_compared(notebook_of(code("x", output)))
     assert nothing_compared(notebook_of(tagged("x", "nbval-check-output")))
     for marked in (tagged("x", "nbval-check-output"), code("# NBVAL_CHECK_OUTPUT\nx")):
-        marked.outputs = [shown]
+        marked.outputs = [output]
         assert nothing_compared(notebook_of(marked)) == []
 
 

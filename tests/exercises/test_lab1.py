@@ -74,7 +74,7 @@ def test_experts_in_another_order_and_as_lists():
 
 def test_a_router_that_changes_what_it_is_given_spoils_no_later_answer():
     find("1.3").load_checker().judge(
-        lambda logits, *rest: ex_1_3_router.reference_route(logits.zero_(), *rest)
+        lambda logits, *call: ex_1_3_router.reference_route(logits.zero_(), *call)
     )
     assert correct("1.3", ex_1_3_router.reference_route)
 
@@ -107,8 +107,8 @@ def test_advantages_by_hand_and_with_a_small_number_below():
         rows = []
         for row in rewards.tolist():
             mean = sum(row) / len(row)
-            spread = math.sqrt(sum((one - mean) ** 2 for one in row) / (len(row) - 1))
-            rows.append([(one - mean) / spread if spread else 0.0 for one in row])
+            spread = math.sqrt(sum((reward - mean) ** 2 for reward in row) / (len(row) - 1))
+            rows.append([(reward - mean) / spread if spread else 0.0 for reward in row])
         return rows
 
     def padded(rewards):

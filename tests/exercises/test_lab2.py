@@ -45,14 +45,14 @@ def test_head_of_a_file():
     file = gguf_file("mini-qwen-xs")
     assert ex_2_5_gguf.reference_counts(file) == (3, 50, 24)
     assert ex_2_5_gguf.reference_text(file, "general.architecture") == "qwen2"
-    with ex_2_5_gguf.write_file("port.tides", "port.name") as made:
-        assert ex_2_5_gguf.reference_text(made, "port.name") == "Port Lark, 百灵港"
+    with ex_2_5_gguf.write_file("port.tides", "port.name") as file:
+        assert ex_2_5_gguf.reference_text(file, "port.name") == "Port Lark, 百灵港"
 
 
 def test_measures_of_a_script():
     script = ex_2_7_measure.SCRIPTS["a scripted answer"]
-    seen, client = ex_2_7_measure.run_script(ex_2_7_measure.reference_measure, script)
-    assert seen == pytest.approx(
+    result, client = ex_2_7_measure.run_script(ex_2_7_measure.reference_measure, script)
+    assert result == pytest.approx(
         {"text": "The bakery is run by Mara.", "first": 1.25, "seen": 6, "told": 8, "read": 200}
     )
     assert client.clock.now == 100 + 2.25 + 0.5
@@ -175,10 +175,10 @@ def test_measures_as_dicts_and_with_generators():
                 times.append(clock())
                 text.append(line["message"]["content"])
         pace = (line["eval_count"] - 1) / (times[-1] - times[0])
-        told = line["eval_count"] / (line["eval_duration"] / 1e9)
+        rate = line["eval_count"] / (line["eval_duration"] / 1e9)
         read = line["prompt_eval_count"] / (line["prompt_eval_duration"] / 1e9)
         return {"text": "".join(text), "first": times[0] - began, "seen": np.float64(pace),
-                "told": told, "read": read}  # fmt: skip
+                "told": rate, "read": read}  # fmt: skip
 
     assert correct("2.7", measure)
 
@@ -194,27 +194,27 @@ def test_the_scripted_client_answers_whole_as_the_server_would():
 
 def test_leaks_by_one_watch_and_what_was_new_in_it():
     def leaks(clients, question):
-        found, before = {}, 0
-        with network.watch(block=True) as seen:
+        addresses, before = {}, 0
+        with network.watch(block=True) as watch:
             for name, client in clients.items():
                 try:
                     client(question)
                 except PermissionError:
                     pass
-                if new := seen.outside[before:]:
-                    found[name] = new[-1].address
-                before = len(seen.outside)
-        return found
+                if new := watch.outside[before:]:
+                    addresses[name] = new[-1].address
+                before = len(watch.outside)
+        return addresses
 
     assert correct("2.8", leaks)
 
 
 def test_clients_tell_what_they_are_said_to_tell():
     with network.FakeRemote() as first, network.FakeRemote() as second:
-        asked = ex_2_8_leaks.clients(str.upper, first, second)
-        assert {one("at 9") for one in asked.values()} == {"AT 9"}
+        by_name = ex_2_8_leaks.clients(str.upper, first, second)
+        assert {client("at 9") for client in by_name.values()} == {"AT 9"}
         assert (first.heard, second.heard) == (["at 9"] * 2, ["at 9"] * 3)
-        assert asked["finch"]("at noon") == "AT NOON"
+        assert by_name["finch"]("at noon") == "AT NOON"
         assert len(second.heard) == 3
 
 

@@ -139,10 +139,10 @@ def test_the_test_fails_until_the_solution_is_written(course):
         "def count_the_bells(value): raise NotImplementedError\n"
         "print(check('2.10', count_the_bells), check('2.10', lambda value: value))"
     )
-    shown = run(course, "-c", code)
-    assert shown.returncode == 0, shown.stderr
-    assert "2.10 not attempted yet" in shown.stdout
-    assert "2.10 not yet: for (1,) you return 1, expected 2." in shown.stdout
+    done = run(course, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "2.10 not attempted yet" in done.stdout
+    assert "2.10 not yet: for (1,) you return 1, expected 2." in done.stdout
 
 
 @pytest.mark.parametrize(

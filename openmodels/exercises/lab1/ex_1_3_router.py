@@ -23,98 +23,114 @@ SETTINGS = (3, 4, 2, 2.5)  # experts per token, groups, open groups, scale, as i
 Routing = tuple[torch.Tensor, torch.Tensor]  # experts and weights, both (tokens, top_k)
 
 
+class Call(NamedTuple):
+    """The arguments of a router."""
+
+    logits: torch.Tensor  # (tokens, experts)
+    bias: torch.Tensor  # (experts,)
+    top_k: int
+    n_groups: int
+    top_groups: int
+    scale: float
+
+
 # --- The reference solution -----------------------------------------------------------------------
 
 
-def closed_experts(
-    choice: torch.Tensor, n_groups: int, top_groups: int, best: int = 2
-) -> torch.Tensor:
+def closed_experts(call: Call, choice: torch.Tensor, best: int = 2) -> torch.Tensor:
     """Return a mask (tokens, experts) that is True for the experts of the closed groups.
 
     A group counts by the sum of its `best` highest scores.
     """
-    groups = choice.view(len(choice), n_groups, -1)  # (tokens, groups, experts of a group)
+    groups = choice.view(len(choice), call.n_groups, -1)  # (tokens, groups, experts of a group)
     strength = groups.topk(best, dim=-1).values.sum(-1)  # (tokens, groups)
-    closed = torch.ones(len(choice), n_groups, dtype=torch.bool)
-    closed = closed.scatter(1, strength.topk(top_groups).indices, False)
+    closed = torch.ones(len(choice), call.n_groups, dtype=torch.bool)
+    closed = closed.scatter(1, strength.topk(call.top_groups).indices, False)
     return closed.repeat_interleave(groups.shape[-1], dim=1)
 
 
-def select_experts(
-    choice: torch.Tensor, top_k: int, n_groups: int, top_groups: int, best: int = 2
-) -> torch.Tensor:
+def select_experts(call: Call, choice: torch.Tensor, best: int = 2) -> torch.Tensor:
     """Return the experts (tokens, top_k) with the highest scores in the open groups."""
-    closed = closed_experts(choice, n_groups, top_groups, best)
-    return choice.masked_fill(closed, -math.inf).topk(top_k).indices
+    closed = closed_experts(call, choice, best)
+    return choice.masked_fill(closed, -math.inf).topk(call.top_k).indices
 
 
-def weigh(scores: torch.Tensor, experts: torch.Tensor, scale: float) -> torch.Tensor:
-    """Return the scores of the experts, divided by their sum and multiplied by scale."""
+def weigh(call: Call, scores: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
+    """Return the scores of the experts, divided by their sum and multiplied by the scale."""
     weights = scores.gather(1, experts)
-    return weights / weights.sum(-1, keepdim=True) * scale
+    return weights / weights.sum(-1, keepdim=True) * call.scale
 
 
-def reference_route(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
+def reference_route(*arguments: Any) -> Routing:
     """Return experts and weights as DeepSeek-V3's router does (DeepSeek-V3 report, 2.1.2)."""
-    scores = logits.sigmoid()
-    experts = select_experts(scores + bias, top_k, n_groups, top_groups)
-    return experts, weigh(scores, experts, scale)
+    call = Call(*arguments)
+    scores = call.logits.sigmoid()
+    experts = select_experts(call, scores + call.bias)
+    return experts, weigh(call, scores, experts)
 
 
 # --- Known mistakes -------------------------------------------------------------------------------
 
 
-def route_by_softmax(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    scores = logits.softmax(-1)
-    experts = select_experts(scores + bias, top_k, n_groups, top_groups)
-    return experts, weigh(scores, experts, scale)
+def route_by_softmax(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    scores = call.logits.softmax(-1)
+    experts = select_experts(call, scores + call.bias)
+    return experts, weigh(call, scores, experts)
 
 
-def route_with_softmax_over_selected(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    experts = select_experts(logits.sigmoid() + bias, top_k, n_groups, top_groups)
-    return experts, logits.gather(1, experts).softmax(-1) * scale
+def route_with_softmax_over_selected(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    experts = select_experts(call, call.logits.sigmoid() + call.bias)
+    return experts, call.logits.gather(1, experts).softmax(-1) * call.scale
 
 
-def route_with_biased_weights(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    choice = logits.sigmoid() + bias
-    experts = select_experts(choice, top_k, n_groups, top_groups)
-    return experts, weigh(choice, experts, scale)
+def route_with_biased_weights(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    choice = call.logits.sigmoid() + call.bias
+    experts = select_experts(call, choice)
+    return experts, weigh(call, choice, experts)
 
 
-def route_without_bias(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    scores = logits.sigmoid()
-    experts = select_experts(scores, top_k, n_groups, top_groups)
-    return experts, weigh(scores, experts, scale)
+def route_without_bias(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    scores = call.logits.sigmoid()
+    experts = select_experts(call, scores)
+    return experts, weigh(call, scores, experts)
 
 
-def route_without_groups(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    scores = logits.sigmoid()
-    experts = (scores + bias).topk(top_k).indices
-    return experts, weigh(scores, experts, scale)
+def route_without_groups(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    scores = call.logits.sigmoid()
+    experts = (scores + call.bias).topk(call.top_k).indices
+    return experts, weigh(call, scores, experts)
 
 
-def route_groups_by_best(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    scores = logits.sigmoid()
-    experts = select_experts(scores + bias, top_k, n_groups, top_groups, best=1)
-    return experts, weigh(scores, experts, scale)
+def route_groups_by_best(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    scores = call.logits.sigmoid()
+    experts = select_experts(call, scores + call.bias, best=1)
+    return experts, weigh(call, scores, experts)
 
 
-def route_without_normalising(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    scores = logits.sigmoid()
-    experts = select_experts(scores + bias, top_k, n_groups, top_groups)
-    return experts, scores.gather(1, experts) * scale
+def route_without_normalising(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    scores = call.logits.sigmoid()
+    experts = select_experts(call, scores + call.bias)
+    return experts, scores.gather(1, experts) * call.scale
 
 
-def route_without_scale(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    return reference_route(logits, bias, top_k, n_groups, top_groups, 1)
+def route_without_scale(*arguments: Any) -> Routing:
+    return reference_route(*Call(*arguments)._replace(scale=1))
 
 
-def route_to_lowest(logits, bias, top_k, n_groups, top_groups, scale) -> Routing:
-    scores = logits.sigmoid()
-    closed = closed_experts(scores + bias, n_groups, top_groups)
-    choice = (scores + bias).masked_fill(closed, math.inf)
-    experts = choice.topk(top_k, largest=False).indices
-    return experts, weigh(scores, experts, scale)
+def route_to_lowest(*arguments: Any) -> Routing:
+    call = Call(*arguments)
+    scores = call.logits.sigmoid()
+    choice = scores + call.bias
+    choice = choice.masked_fill(closed_experts(call, choice), math.inf)
+    experts = choice.topk(call.top_k, largest=False).indices
+    return experts, weigh(call, scores, experts)
 
 
 MISTAKES = [
@@ -164,7 +180,7 @@ class LibraryRouting(NamedTuple):
     """The result of one of the library's routers on a text, with its arguments."""
 
     layer: int
-    arguments: tuple  # logits, bias, top_k, n_groups, top_groups, scale
+    arguments: Call
     weights: torch.Tensor  # (tokens, top_k)
     experts: torch.Tensor  # (tokens, top_k)
 
@@ -178,7 +194,7 @@ def _library_routings() -> list[LibraryRouting]:
 
     def record(gate: Any, _: Any, output: tuple, number: int) -> None:
         logits, weights, experts = output
-        arguments = (
+        arguments = Call(
             logits, gate.e_score_correction_bias, gate.top_k, gate.num_group, gate.topk_group,
             gate.routed_scaling_factor,
         )  # fmt: skip
@@ -195,11 +211,11 @@ def _library_routings() -> list[LibraryRouting]:
 
 
 @cache
-def _random_call() -> tuple:
+def _random_call() -> Call:
     """Return arguments with random logits and biases for 64 tokens and 8 experts."""
     generator = torch.Generator().manual_seed(31)
     logits = 1.5 * torch.randn(64, 8, generator=generator)
-    return logits, 0.5 * torch.randn(8, generator=generator), *SETTINGS
+    return Call(logits, 0.5 * torch.randn(8, generator=generator), *SETTINGS)
 
 
 def _sort_by_expert(routing: Any) -> list[list[tuple[int, float]]]:

@@ -18,10 +18,12 @@ REQUESTS = (  # use, tokens of context, bytes of memory
 
 
 def takes_images(row: catalog.Model) -> bool:
+    """Return whether a model takes images."""
     return "image" in row.modality_in
 
 
 def is_long_enough(row: catalog.Model, context: int) -> bool:
+    """Return whether a model is known to read this many tokens."""
     return row.context_length is not None and row.context_length >= context
 
 

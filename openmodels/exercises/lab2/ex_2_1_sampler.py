@@ -7,6 +7,7 @@ with what known mistakes give.
 from collections.abc import Callable
 
 import torch
+from torch import Generator, Tensor
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_close, expect_type
@@ -17,28 +18,30 @@ DRAWS = 2000
 TOLERANCE = 0.055  # five standard deviations of a share in 2,000 draws
 
 # A sampler takes logits (vocabulary,), temperature, top_p and a generator; it returns a token.
-Sampler = Callable[[torch.Tensor, float, float, torch.Generator], int]
-Shares = tuple[torch.Tensor, str]  # how often each token comes by a mistake, and its message
+Sampler = Callable[[Tensor, float, float, Generator], int]
+Shares = tuple[Tensor, str]  # how often each token comes by a mistake, and its message
 
 
 # --- Known mistakes -------------------------------------------------------------------------------
 
 
-def _sort(logits: torch.Tensor, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def _sort(logits: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return probabilities from high to low, and the tokens in that order."""
     return (logits / temperature).softmax(-1).sort(descending=True)
 
 
-def _draw(weights: torch.Tensor, ids: torch.Tensor, generator: torch.Generator | None) -> int:
+def _draw(weights: Tensor, ids: Tensor, generator: Generator | None) -> int:
     return ids[torch.multinomial(weights, 1, generator=generator)].item()
 
 
-def _in_nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+def _in_nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """Return a mask of the tokens before which the probabilities sum to less than top_p."""
     return probabilities.cumsum(-1) - probabilities < top_p
 
 
-def top_p_before_temperature(logits, temperature, top_p, generator):
+def top_p_before_temperature(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> int:
     if temperature == 0:
         return logits.argmax().item()
     probabilities, ids = _sort(logits)
@@ -46,14 +49,18 @@ def top_p_before_temperature(logits, temperature, top_p, generator):
     return _draw((logits[nucleus] / temperature).softmax(-1), ids, generator)
 
 
-def crossing_token_cut(logits, temperature, top_p, generator):
+def crossing_token_cut(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> int:
     if temperature == 0:
         return logits.argmax().item()
     probabilities, ids = _sort(logits, temperature)
     return _draw(probabilities * (probabilities.cumsum(-1) <= top_p + 1e-6), ids, generator)
 
 
-def one_token_too_many(logits, temperature, top_p, generator):
+def one_token_too_many(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> int:
     if temperature == 0:
         return logits.argmax().item()
     probabilities, ids = _sort(logits, temperature)
@@ -61,7 +68,7 @@ def one_token_too_many(logits, temperature, top_p, generator):
     return _draw(probabilities[:size], ids, generator)
 
 
-def not_renormalised(logits, temperature, top_p, generator):
+def not_renormalised(logits: Tensor, temperature: float, top_p: float, generator: Generator) -> int:
     if temperature == 0:
         return logits.argmax().item()
     probabilities, ids = _sort(logits, temperature)
@@ -70,17 +77,19 @@ def not_renormalised(logits, temperature, top_p, generator):
     return ids[place.clamp(max=len(ids) - 1)].item()
 
 
-def divided_by_zero(logits, temperature, top_p, generator):
+def divided_by_zero(logits: Tensor, temperature: float, top_p: float, generator: Generator) -> int:
     probabilities, ids = _sort(logits, temperature)
     return _draw(probabilities * _in_nucleus(probabilities, top_p), ids, generator)
 
 
-def multiplied_by_temperature(logits, temperature, top_p, generator):
+def multiplied_by_temperature(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> int:
     probabilities, ids = _sort(logits * temperature)
     return _draw(probabilities * _in_nucleus(probabilities, top_p), ids, generator)
 
 
-def not_sorted(logits, temperature, top_p, generator):
+def not_sorted(logits: Tensor, temperature: float, top_p: float, generator: Generator) -> int:
     if temperature == 0:
         return logits.argmax().item()
     probabilities = (logits / temperature).softmax(-1)
@@ -88,45 +97,51 @@ def not_sorted(logits, temperature, top_p, generator):
     return torch.multinomial(weights, 1, generator=generator).item()
 
 
-def place_instead_of_token(logits, temperature, top_p, generator):
+def place_instead_of_token(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> int:
     probabilities, _ = _sort(logits, temperature)
     return _draw(probabilities, torch.arange(len(probabilities)), generator)
 
 
-def generator_unused(logits, temperature, top_p, generator):
+def generator_unused(logits: Tensor, temperature: float, top_p: float, generator: Generator) -> int:
     probabilities, ids = _sort(logits, temperature)
     return _draw(probabilities, ids, None)
 
 
-def logits_changed_in_place(logits, temperature, top_p, generator):
+def logits_changed_in_place(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> int:
     if temperature == 0:
         return logits.argmax().item()
     logits /= temperature
     return divided_by_zero(logits, 1, top_p, generator)
 
 
-def tensor_returned(logits, temperature, top_p, generator):
+def tensor_returned(
+    logits: Tensor, temperature: float, top_p: float, generator: Generator
+) -> Tensor:
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)
 
 
 # --- The checker ----------------------------------------------------------------------------------
 
 
-def _at_temperature(temperature: float) -> torch.Tensor:
+def _at_temperature(temperature: float) -> Tensor:
     """Return PROBABILITIES at another temperature."""
     return (PROBABILITIES.log() / temperature).softmax(-1)
 
 
-def _only(probabilities: torch.Tensor, *tokens: int) -> torch.Tensor:
+def _only(probabilities: Tensor, *tokens: int) -> Tensor:
     """Return the probabilities of some tokens, renormalised; 0 for the other tokens."""
     selected = torch.zeros_like(probabilities)
     selected[list(tokens)] = probabilities[list(tokens)]
     return selected / selected.sum()
 
 
-def _draw_shares(sample: Sampler, temperature: float, top_p: float, draws: int) -> torch.Tensor:
+def _draw_shares(sample: Sampler, temperature: float, top_p: float, draws: int) -> Tensor:
     """Return how often each token came, as a share of the draws. Raises NotYet for a non-token."""
-    generator = torch.Generator().manual_seed(21)
+    generator = Generator().manual_seed(21)
     counts = torch.zeros(len(PROBABILITIES))
     for _ in range(draws):
         token = sample(PROBABILITIES.log(), temperature, top_p, generator)
@@ -140,7 +155,7 @@ def _draw_shares(sample: Sampler, temperature: float, top_p: float, draws: int) 
 def _expect_shares(
     sample: Sampler,
     settings: tuple[float, float],
-    expected: torch.Tensor,
+    expected: Tensor,
     mistakes: list[Shares],
     otherwise: str = "",
     draws: int = DRAWS,
@@ -200,7 +215,7 @@ def check_sample(sample: Sampler) -> str:
     _expect_nucleus(sample)
     _expect_greedy_at_zero(sample)
     logits = PROBABILITIES.log()
-    sample(logits, 2, 0.65, torch.Generator().manual_seed(3))
+    sample(logits, 2, 0.65, Generator().manual_seed(3))
     expect_close(
         logits, PROBABILITIES.log(), "after the call, the logit",
         "`sample` changed the logits it was given; compute new ones.",
@@ -216,7 +231,7 @@ def _expect_temperature(sample: Sampler) -> None:
     _expect_shares(sample, (1, 1), PROBABILITIES, [greedy, (in_order, places)])
     first, again = (
         [sample(PROBABILITIES.log(), 1, 1, generator) for _ in range(20)]
-        for generator in (torch.Generator().manual_seed(seed) for seed in (5, 5))
+        for generator in (Generator().manual_seed(seed) for seed in (5, 5))
     )
     if first != again:
         raise NotYet(
@@ -277,7 +292,7 @@ def _compare_with_transformers(sample: Sampler) -> str:
     # Slightly more than 0.9: a token at the edge may fall on either side.
     scores = TopPLogitsWarper(0.9 + 1e-4)(None, TemperatureLogitsWarper(0.8)(None, logits[None]))[0]
     nucleus = set(scores.isfinite().nonzero().flatten().tolist())
-    generator = torch.Generator().manual_seed(4)
+    generator = Generator().manual_seed(4)
     for _ in range(200):
         token = sample(logits.clone(), 0.8, 0.9, generator)
         if token not in nucleus:

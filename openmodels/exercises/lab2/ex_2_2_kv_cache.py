@@ -42,52 +42,52 @@ def head_dim(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def without_values(config, tokens, bytes_per_number=2):
+def without_values(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     numbers = config.num_hidden_layers * config.num_key_value_heads * head_dim(config)
     return numbers * tokens * bytes_per_number
 
 
-def per_query_head(config, tokens, bytes_per_number=2):
+def per_query_head(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     per_layer = 2 * config.num_attention_heads * head_dim(config)
     return config.num_hidden_layers * per_layer * tokens * bytes_per_number
 
 
-def of_hidden_size(config, tokens, bytes_per_number=2):
+def of_hidden_size(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     return 2 * config.num_hidden_layers * config.hidden_size * tokens * bytes_per_number
 
 
-def of_single_layer(config, tokens, bytes_per_number=2):
+def of_single_layer(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     return 2 * config.num_key_value_heads * head_dim(config) * tokens * bytes_per_number
 
 
-def head_dim_required(config, tokens, bytes_per_number=2):
+def head_dim_required(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     per_layer = 2 * config.num_key_value_heads * config.head_dim
     return config.num_hidden_layers * per_layer * tokens * bytes_per_number
 
 
-def head_dim_may_be_none(config, tokens, bytes_per_number=2):
+def head_dim_may_be_none(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     per_layer = 2 * config.num_key_value_heads * getattr(config, "head_dim", None)
     return config.num_hidden_layers * per_layer * tokens * bytes_per_number
 
 
-def head_dim_ignored(config, tokens, bytes_per_number=2):
+def head_dim_ignored(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     per_layer = 2 * config.num_key_value_heads * (config.hidden_size // config.num_attention_heads)
     return config.num_hidden_layers * per_layer * tokens * bytes_per_number
 
 
-def always_two_bytes(config, tokens, bytes_per_number=2):
+def always_two_bytes(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     return sizing.kv_cache_bytes_per_token(config) * tokens
 
 
-def numbers_not_bytes(config, tokens, bytes_per_number=2):
+def numbers_not_bytes(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     return sizing.kv_cache_bytes_per_token(config, 1) * tokens
 
 
-def of_single_token(config, tokens, bytes_per_number=2):
+def of_single_token(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     return sizing.kv_cache_bytes_per_token(config, bytes_per_number)
 
 
-def in_bits(config, tokens, bytes_per_number=2):
+def in_bits(config: Any, tokens: int, bytes_per_number: int = 2) -> int:
     return sizing.kv_cache_bytes_per_token(config, 8 * bytes_per_number) * tokens
 
 

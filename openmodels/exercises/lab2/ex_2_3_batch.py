@@ -38,7 +38,9 @@ def decode(tokenizer: Any, output: torch.Tensor, inputs: dict, skip: bool = True
     return tokenizer.batch_decode(output[:, start:], skip_special_tokens=skip)
 
 
-def reference_batch(model, tokenizer, conversations, max_new_tokens, **encoding: Any) -> list[str]:
+def reference_batch(
+    model: Any, tokenizer: Any, conversations: list, max_new_tokens: int, **encoding: Any
+) -> list[str]:
     """Return the answers of a batch; options of the encoding are mistakes."""
     inputs = encode(tokenizer, conversations, **encoding)
     return decode(tokenizer, generate(model, inputs, max_new_tokens), inputs)
@@ -47,31 +49,41 @@ def reference_batch(model, tokenizer, conversations, max_new_tokens, **encoding:
 # --- Known mistakes -------------------------------------------------------------------------------
 
 
-def batch_without_mask(model, tokenizer, conversations, max_new_tokens):
+def batch_without_mask(
+    model: Any, tokenizer: Any, conversations: list, max_new_tokens: int
+) -> list[str]:
     inputs = encode(tokenizer, conversations)
     del inputs["attention_mask"]
     return decode(tokenizer, generate(model, inputs, max_new_tokens), inputs)
 
 
-def batch_with_prompts(model, tokenizer, conversations, max_new_tokens):
+def batch_with_prompts(
+    model: Any, tokenizer: Any, conversations: list, max_new_tokens: int
+) -> list[str]:
     inputs = encode(tokenizer, conversations)
     output = generate(model, inputs, max_new_tokens)
     return tokenizer.batch_decode(output, skip_special_tokens=True)
 
 
-def batch_with_special_tokens(model, tokenizer, conversations, max_new_tokens):
+def batch_with_special_tokens(
+    model: Any, tokenizer: Any, conversations: list, max_new_tokens: int
+) -> list[str]:
     inputs = encode(tokenizer, conversations)
     return decode(tokenizer, generate(model, inputs, max_new_tokens), inputs, skip=False)
 
 
-def batch_sampled(model, tokenizer, conversations, max_new_tokens):
+def batch_sampled(
+    model: Any, tokenizer: Any, conversations: list, max_new_tokens: int
+) -> list[str]:
     inputs = encode(tokenizer, conversations)
     torch.manual_seed(0)
     output = generate(model, inputs, max_new_tokens, do_sample=True, temperature=9.0)
     return decode(tokenizer, output, inputs)
 
 
-def answer_singly(model, tokenizer, conversations, max_new_tokens):
+def answer_singly(
+    model: Any, tokenizer: Any, conversations: list, max_new_tokens: int
+) -> list[str]:
     return [
         reference_batch(model, tokenizer, [conversation], max_new_tokens)[0]
         for conversation in conversations

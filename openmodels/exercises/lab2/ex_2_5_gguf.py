@@ -62,11 +62,13 @@ class HeadReader:
         return None
 
     def skip_array(self) -> None:
+        """Move behind an array."""
         inner, count = self.read_number("I"), self.read_number("Q")
         for _ in range(count):
             self.read_value(inner)
 
     def skip_number(self, kind: int) -> None:
+        """Move behind a value of a plain type."""
         self.place += WIDTHS.get(kind, 8)
 
     def find(self, key: str) -> bytes:

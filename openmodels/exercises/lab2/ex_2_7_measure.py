@@ -124,18 +124,22 @@ def record(client: Any, model: str, messages: list, clock: Callable[[], float]) 
 
 
 def first_text(stream: Stream) -> float:
+    """Return the seconds from the request to the first text."""
     return stream.text_times[0] - stream.start
 
 
 def seen_rate(stream: Stream) -> float:
+    """Return the tokens per second between the first and the last text."""
     return (stream.last.eval_count - 1) / (stream.text_times[-1] - stream.text_times[0])
 
 
 def engine_rate(stream: Stream) -> float:
+    """Return the generated tokens per second, by the engine's numbers."""
     return stream.last.eval_count / stream.last.eval_duration * 1e9
 
 
 def prompt_rate(stream: Stream) -> float:
+    """Return the prompt tokens per second, by the engine's numbers."""
     return stream.last.prompt_eval_count / stream.last.prompt_eval_duration * 1e9
 
 
@@ -219,7 +223,9 @@ def engine_rate_with_prompt(stream: Stream) -> float:
     return tokens / stream.last.eval_duration * 1e9
 
 
-def measure_without_stream(client, model, messages, clock=time.perf_counter):
+def measure_without_stream(
+    client: Any, model: str, messages: list, clock: Callable[[], float] = time.perf_counter
+) -> dict:
     start = clock()
     response = client.chat(model=model, messages=messages)
     seconds = clock() - start
@@ -233,7 +239,9 @@ def measure_without_stream(client, model, messages, clock=time.perf_counter):
     }
 
 
-def measure_by_another_clock(client, model, messages, clock=time.perf_counter):
+def measure_by_another_clock(
+    client: Any, model: str, messages: list, clock: Callable[[], float] = time.perf_counter
+) -> dict:
     return reference_measure(client, model, messages)
 
 

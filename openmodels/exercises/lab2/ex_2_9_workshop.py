@@ -76,21 +76,27 @@ class Planner:
         return self.engine_bytes(weights)
 
     def count_slots(self, tokens: int, people: int, least: int) -> int:
+        """Return how many conversations the server holds at once."""
         return min(max(tokens // least, 0), people)
 
     def refuse(self, weights: int) -> Plan:
+        """Raise ValueError: the budget leaves no room for a slot."""
         raise ValueError("not one conversation fits")
 
     def share_tokens(self, tokens: int, slots: int, least: int) -> int:
+        """Return the tokens for each slot."""
         return tokens // slots
 
     def limit_context(self, context: int, config: Any) -> int:
+        """Return a context that the model was trained for."""
         return min(context, config.max_position_embeddings)
 
     def round_context(self, context: int) -> int:
+        """Return a context that is a multiple of STEP."""
         return context // STEP * STEP
 
     def count_caches(self, slots: int) -> int:
+        """Return how many caches the sum counts."""
         return slots
 
 
