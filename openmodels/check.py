@@ -21,11 +21,9 @@ import functools
 import html
 import importlib
 import inspect
-import json
 import os
 import pkgutil
 import re
-import shutil
 import sys
 import sysconfig
 import traceback
@@ -35,10 +33,16 @@ from pathlib import Path, PurePath
 from types import FunctionType
 from typing import Any
 
-from filelock import FileLock
+from openmodels.progress_file import (
+    CORRECT,
+    NOT_ATTEMPTED,
+    NOT_YET,
+    new_entry,
+    read_entries,
+    update_entries,
+)
 
 MIME = "application/vnd.openmodels.check+json"  # what tools/grade.py reads
-NOT_ATTEMPTED, NOT_YET, CORRECT = "not attempted", "not yet", "correct"
 
 _PACKAGE = Path(__file__).resolve().parent
 _LABS = "openmodels.exercises"  # the package that holds lab0, lab1, ...
@@ -501,7 +505,7 @@ def check(number: str, *answers: Any) -> Outcome:
             entry["state"] = outcome.state
             entry["attempts"] += 1
 
-    _entries(known.number, record)
+    update_entries(known.number, record)
     _display_later(outcome)
     return outcome
 
@@ -515,7 +519,7 @@ def hint(number: str, which: int | None = None) -> None:
     number, hints = known.number, known.hints
     _remember_lab(known)
     if which is None:
-        used = _entries().get(number, _new_entry())["hints"]
+        used = read_entries().get(number, new_entry())["hints"]
         unused = [i for i in range(1, len(hints) + 1) if i not in used]
         which = unused[0] if unused else len(hints) + 1
     if which not in range(1, len(hints) + 1):
@@ -523,7 +527,7 @@ def hint(number: str, which: int | None = None) -> None:
         _show(f"{number} has {len(hints)} hint{'' if len(hints) == 1 else 's'}, no more.{first}")
         return
     _show(f"Hint {which} of {len(hints)}: {hints[which - 1]}")
-    _entries(number, lambda entry: entry.update(hints=sorted({*entry["hints"], which})))
+    update_entries(number, lambda entry: entry.update(hints=sorted({*entry["hints"], which})))
 
 
 def _show(text: str) -> None:
@@ -553,11 +557,11 @@ def progress() -> Progress:
     The exercises of the current lab come first: the lab of the latest `check` or `hint` in this
     kernel, otherwise the lab of the notebook's path. Nothing but the lists of exercises is loaded.
     """
-    entries = _entries()
+    entries = read_entries()
     current = _latest_lab if _latest_lab is not None else _lab_of_notebook()
     rows = []
     for known in sorted(all_exercises(), key=lambda known: (known.lab != current, _place(known))):
-        entry = entries.get(known.number, _new_entry())
+        entry = entries.get(known.number, new_entry())
         hints = f"{len(entry['hints'])} of {len(known.hints)}"
         rows.append((known.number, known.title, entry["state"], str(entry["attempts"]), hints))
     return Progress(rows)
@@ -608,86 +612,3 @@ class Progress:
 
         body = "".join(line(row, "td") for row in self.rows)
         return f"<table>{line(self.heads, 'th')}{body}</table><p>{self.summary}</p>"
-
-
-# --- Progress on disk -----------------------------------------------------------------------------
-
-_last_entries: dict[str, dict] = {}  # used if the file cannot be read or written
-_warned = False
-
-
-def _new_entry() -> dict:
-    return {"state": NOT_ATTEMPTED, "attempts": 0, "hints": []}
-
-
-def _entries(number: str = "", change: Callable[[dict], None] | None = None) -> dict[str, dict]:
-    """Return all entries of the progress file, after applying change to the entry of this number.
-
-    The file is read, changed and replaced under a lock, so two notebooks do not lose each other's
-    entries. If it cannot be written, entries last as long as the kernel.
-    """
-    global _last_entries, _warned
-    path = Path(os.environ.get("OPENMODELS_PROGRESS") or _PACKAGE.parent / ".progress.json")
-    try:
-        with FileLock(f"{path}.lock", timeout=5):
-            entries = _read(path)
-            if change:
-                change(entries.setdefault(number, _new_entry()))
-                _write(path, entries)
-    except OSError as error:
-        if not _warned:
-            print(f"Your progress cannot be saved in {path} ({error}); everything else works.")
-            _warned = True
-        entries = _last_entries
-        if change:
-            change(entries.setdefault(number, _new_entry()))
-    _last_entries = entries
-    return entries
-
-
-def _read(path: Path) -> dict[str, dict]:
-    """Return the valid entries of the file.
-
-    If anything in it is damaged, the whole file is copied to `.broken-1` (or the next free
-    number), a message says so, and the file is written again with the valid entries only.
-    """
-    try:
-        stored = json.loads(path.read_bytes())["exercises"]
-        entries = {number: entry for number, entry in stored.items() if _is_entry(entry)}
-        damaged = [number for number in stored if number not in entries]
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        entries, damaged = {}, None  # not JSON, or JSON of another shape
-    if damaged == []:
-        return entries
-    number = 1
-    while (copy := path.with_name(f"{path.name}.broken-{number}")).exists():
-        number += 1
-    shutil.copyfile(path, copy)
-    _write(path, entries)
-    if entries:
-        print(
-            f"Your progress file was damaged at {', '.join(damaged)}; a copy is kept as "
-            f"{copy.name}. The entries of all other exercises are still there."
-        )
-    else:
-        print(f"Your progress file was damaged; it is kept as {copy.name}, and a new one begins.")
-    return entries
-
-
-def _is_entry(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and entry.get("state") in (NOT_ATTEMPTED, NOT_YET, CORRECT)
-        and isinstance(entry.get("attempts"), int)
-        and isinstance(entry.get("hints"), list)
-        and all(isinstance(number, int) for number in entry["hints"])
-    )
-
-
-def _write(path: Path, entries: dict[str, dict]) -> None:
-    """Replace the file in one step: a crash leaves the old file or the new one, never a part."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(json.dumps({"exercises": entries}, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 import openmodels.check as checking
+from openmodels import progress_file
 from openmodels.check import Checker, NotYet, WrongAnswer, check, exercise, hint, progress
 
 COURSE = checking.all_exercises()
@@ -52,8 +54,8 @@ def demo(monkeypatch, tmp_path):
     monkeypatch.setattr(checking, "_unlisted", {})
     monkeypatch.setattr(checking, "_latest_lab", None)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    monkeypatch.setattr(checking, "_last_entries", {})
-    monkeypatch.setattr(checking, "_warned", False)
+    monkeypatch.setattr(progress_file, "_last_entries", {})
+    monkeypatch.setattr(progress_file, "_warned", False)
     monkeypatch.setenv("OPENMODELS_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.delenv("OPENMODELS_GRADING", raising=False)
 
@@ -347,7 +349,7 @@ def test_progress_counts_and_correct_stays_correct(demo, capsys):
 
 def test_progress_outlives_the_kernel(demo):
     check("90.1", mean)
-    checking._last_entries = {}
+    progress_file._last_entries = {}
     row = next(row for row in progress().rows if row[0] == "90.1")
     assert row[2] == "correct"
 
@@ -373,6 +375,14 @@ def test_progress_begins_with_the_current_lab(monkeypatch, capsys, latest, path,
     numbers = [row[0] for row in progress().rows]
     assert numbers[0] == first
     assert sorted(numbers) == sorted(known.number for known in checking.all_exercises())
+
+
+def test_vs_code_names_the_notebook_in_a_variable(monkeypatch):
+    shell = SimpleNamespace(
+        user_ns={"__vsc_ipynb_file__": "/home/ada/labs/2_local_deployment.ipynb"}
+    )
+    monkeypatch.setattr(checking, "_shell", lambda: shell)
+    assert progress().rows[0][0] == "2.1"
 
 
 def modules_after(code: str) -> set[str]:
@@ -512,15 +522,16 @@ def test_untouched_is_not_attempted(checker):
 
 @pytest.mark.parametrize("known", COURSE, ids=number_of)
 def test_an_exercise_has_a_title_and_hints(known):
-    assert known.title
-    assert known.hints
+    lab = f"openmodels/exercises/lab{known.lab}/__init__.py"
+    assert known.title.strip(), f"write the title in {lab}"
+    assert known.hints, f"write hints in {lab}"
     assert isinstance(known.hints, tuple) and all(map(str.strip, known.hints))
 
 
 @pytest.mark.parametrize("checker", CHECKERS, ids=number_of)
 def test_an_exercise_has_wrong_answers_with_names_and_messages(checker):
     names = [wrong.name for wrong in checker.wrong_answers]
-    assert names
+    assert names, f"add wrong answers to {checker.function.__module__}"
     assert len(set(names)) == len(names)
     assert all(wrong.message.strip() for wrong in checker.wrong_answers)
 
