@@ -1,7 +1,18 @@
-"""Check an answer, say in words what is wrong with it, and remember how far the learner got.
+"""Check an answer, explain in words what is wrong with it, and record the learner's progress.
 
-Notebooks call `check`, `hint` and `progress`. The modules of `openmodels.exercises`, one per lab,
-register the exercises with `@exercise`; they are imported when the first of their checks runs.
+Notebooks call `check`, `hint` and `progress`. The exercises are in `openmodels.exercises`: the
+package `labN` lists its exercises (number, title, hints), and a module such as
+`labN/ex_N_4_topic.py` registers the checker of exercise N.4 with `@exercise`. `progress` and
+`hint` read the lists only; `check` imports the module of its exercise and no other.
+
+Environment variables:
+
+- `OPENMODELS_PROGRESS`: path of the progress file; default: `.progress.json` in the course folder.
+  Set it if that folder is read-only or if several people share it. The file is JSON; a second
+  file, with `.lock` added to the name, protects it while a notebook writes.
+- `OPENMODELS_GRADING`: set by `tools/grade.py`; each result then has a machine-readable form too.
+- `JPY_SESSION_NAME`: set by Jupyter, the path of the notebook. `progress` uses it to list the
+  exercises of the notebook's lab first.
 """
 
 from __future__ import annotations
@@ -10,72 +21,111 @@ import functools
 import html
 import importlib
 import inspect
-import json
 import os
 import pkgutil
 import re
+import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FunctionType
 from typing import Any
 
-from filelock import FileLock
+from openmodels.progress_file import (
+    CORRECT,
+    NOT_ATTEMPTED,
+    NOT_YET,
+    new_entry,
+    read_entries,
+    update_entries,
+)
 
 MIME = "application/vnd.openmodels.check+json"  # what tools/grade.py reads
-NOT_ATTEMPTED, NOT_YET, CORRECT = "not attempted", "not yet", "correct"
 
 _PACKAGE = Path(__file__).resolve().parent
+_LABS = "openmodels.exercises"  # the package that holds lab0, lab1, ...
 
 
 # --- Exercises ------------------------------------------------------------------------------------
 
 
 class NotYet(Exception):
-    """Raised by a checker: the answer is not right, and the message says why."""
+    """Raised by a checker if the answer is not right; the message explains what is wrong."""
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A known wrong answer and what the checker must say about it.
+class WrongAnswer:
+    """A wrong answer that learners give, and what the checker must say about it.
 
-    make: what the learner would pass to `check`: the wrong function itself, or the wrong value;
-    a tuple of them where the exercise takes several. message_part: a regular expression that the
-    message must contain.
+    answer: what the learner would pass to `check`: the wrong function itself, or the wrong value;
+    a tuple of them if the exercise takes several. message: text that the checker's message must
+    contain; " ... " in it stands for any text.
     """
 
     name: str
-    make: Any
-    message_part: str
+    answer: Any
+    message: str
+
+    def matches(self, text: str) -> bool:
+        """Return whether a checker's message contains the message of this wrong answer."""
+        parts = map(re.escape, self.message.split(" ... "))
+        return re.search(".*".join(parts), text, re.DOTALL) is not None
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise; made by `@exercise`."""
+    """An exercise as its lab lists it; the checker is loaded when it is needed.
+
+    number: lab and place in it, "2.4". hints: from a nudge to most of the solution.
+    """
 
     number: str
     title: str
-    hints: tuple[str, ...]
-    wrong: tuple[Wrong, ...]
-    value: bool
-    solution_cell: str
-    checker: Callable[..., str] = field(repr=False)
+    hints: tuple[str, ...] = ()
 
     @property
-    def takes(self) -> list[str]:
-        """The names of the checker's parameters: what the learner passes to `check`."""
-        return list(inspect.signature(self.checker).parameters)
+    def lab(self) -> int:
+        """Return the number of the lab."""
+        return int(self.number.split(".")[0])
+
+    @property
+    def solution_cell(self) -> str:
+        """Return the id of the notebook cell that holds the solution, "ex-2-4"."""
+        return "ex-" + self.number.replace(".", "-")
+
+    def load_checker(self) -> Checker:
+        """Return the checker, importing the exercise's module. Raises LookupError if none is."""
+        if self.number not in _checkers and (module := _checker_module(self.number)):
+            importlib.import_module(module)
+        if self.number not in _checkers:
+            raise LookupError(f"exercise {self.number} has no checker: see {_LABS}.lab{self.lab}")
+        return _checkers[self.number]
+
+
+@dataclass(frozen=True)
+class Checker:
+    """The checker of one exercise and its known wrong answers; created by `@exercise`."""
+
+    number: str
+    wrong_answers: tuple[WrongAnswer, ...]
+    value: bool
+    function: Callable[..., str] = field(repr=False)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Return the names of the function's parameters: what the learner passes to `check`."""
+        return list(inspect.signature(self.function).parameters)
 
     def judge(self, *answers: Any) -> Outcome:
-        """Judge answers without touching the learner's progress; errors as for `check`."""
+        """Judge answers without recording progress. Raises TypeError for a faulty checker."""
         problem = self._misuse(answers)
         if problem:
             return Outcome(self.number, *problem)
         watched = [_watch(a) if isinstance(a, FunctionType) else a for a in answers]
         try:
-            praise = self.checker(*watched)
+            praise = self.function(*watched)
         except NotYet as error:
             return Outcome(self.number, NOT_YET, str(error))
         except (Exception, SystemExit) as error:  # a learner's code raises anything
@@ -85,9 +135,9 @@ class Exercise:
         return Outcome(self.number, CORRECT, praise)
 
     def _misuse(self, answers: tuple) -> tuple[str, str] | None:
-        """State and message when `check` was handed something it cannot start from."""
-        call = f'`check("{self.number}", {", ".join(self.takes)})`'
-        if len(answers) != len(self.takes):
+        """Return state and message if `check` was called with something it cannot judge."""
+        call = f'`check("{self.number}", {", ".join(self.parameters)})`'
+        if len(answers) != len(self.parameters):
             return NOT_YET, f"write {call}; it was called with {len(answers)} answers."
         if self.value:
             empty = any(answer is None or answer is ... for answer in answers)
@@ -101,37 +151,45 @@ class Exercise:
         return None
 
 
-_registry: dict[str, Exercise] = {}
+_checkers: dict[str, Checker] = {}  # by number, as far as their modules are imported
+_unlisted: dict[str, Exercise] = {}  # exercises that belong to no lab, by number
 
 
 def exercise(
     number: str,
     *,
-    title: str,
-    hints: list[str],
-    wrong: list[Wrong] | tuple[Wrong, ...] = (),
+    wrong: Iterable[WrongAnswer] = (),
     value: bool = False,
-    solution_cell: str = "",
+    title: str | None = None,
+    hints: Sequence[str] = (),
 ) -> Callable[[Callable[..., str]], Callable[..., str]]:
     """Register the decorated function as the checker of an exercise.
 
-    number: lab and place in it, "2.1". value: the answer is a value, not a function.
-    solution_cell: id of the cell that holds the solution; "ex-2-1" unless given.
-    The checker takes the learner's answers, returns one sentence when they are right, and raises
-    `NotYet` for a mistake it recognises. Raises ValueError for a bad or a taken number.
+    number: lab and place in it, "2.1". value: the answer is a value, not a function. title, hints:
+    only for an exercise that no lab lists, such as an instructor's own in a notebook; a lab's
+    exercises have theirs in the lab's `__init__`.
+
+    The checker takes the learner's answers, returns one sentence if they are right, and raises
+    `NotYet` for a mistake it recognises. Raises ValueError for a bad number, for a number that
+    another function has registered, and if title and hints are in both places or in neither.
     """
     if not re.fullmatch(r"\d+\.\d+", number):
         raise ValueError(f'an exercise number looks like "2.1", not {number!r}')
+    lab = f"{_LABS}.lab{number.split('.')[0]}"
+    if any(known.number == number for known in _listed(lab)):
+        if title is not None or hints:
+            raise ValueError(f"title and hints of exercise {number} belong in {lab} only")
+    elif title is None:
+        raise ValueError(f"exercise {number} is not listed: add its title and hints to {lab}")
 
-    def register(checker: Callable[..., str]) -> Callable[..., str]:
-        taken = _registry.get(number)
-        if taken and _identity(taken.checker) != _identity(checker):
-            raise ValueError(f"exercise {number} is already registered: {taken.title}")
-        cell = solution_cell or "ex-" + number.replace(".", "-")
-        _registry[number] = Exercise(
-            number, title, tuple(hints), tuple(wrong), value, cell, checker
-        )
-        return checker
+    def register(function: Callable[..., str]) -> Callable[..., str]:
+        registered = _checkers.get(number)
+        if registered and _identity(registered.function) != _identity(function):
+            raise ValueError(f"exercise {number} is already registered: {find(number).title}")
+        if title is not None:
+            _unlisted[number] = Exercise(number, title, tuple(hints))
+        _checkers[number] = Checker(number, tuple(wrong), value, function)
+        return function
 
     return register
 
@@ -140,29 +198,50 @@ def _identity(function: Callable) -> tuple[str, str]:
     return function.__module__, function.__qualname__
 
 
+def _listed(lab: str) -> tuple[Exercise, ...]:
+    """Return the exercises that a lab's package lists; () if there is no such package."""
+    try:
+        return importlib.import_module(lab).EXERCISES
+    except ModuleNotFoundError as error:
+        if error.name not in (lab, _LABS):
+            raise
+        return ()
+
+
+def _checker_module(number: str) -> str | None:
+    """Return the name of the module that registers an exercise's checker; None if none does."""
+    lab, place = number.split(".")
+    if not _listed(f"{_LABS}.lab{lab}"):
+        return None
+    package = importlib.import_module(f"{_LABS}.lab{lab}")
+    pattern = re.compile(rf"ex_{lab}_{place}(_\w+)?")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return next((f"{package.__name__}.{name}" for name in names if pattern.fullmatch(name)), None)
+
+
 def all_exercises() -> list[Exercise]:
-    """Every exercise of the course, in order. Imports all modules of `openmodels.exercises`."""
-    package = importlib.import_module("openmodels.exercises")
+    """Return every exercise of the course in order, without importing any checker."""
+    package = importlib.import_module(_LABS)
+    exercises = dict(_unlisted)
     for module in pkgutil.iter_modules(package.__path__):
         if re.fullmatch(r"lab\d+", module.name):
-            importlib.import_module(f"{package.__name__}.{module.name}")
-    return sorted(_registry.values(), key=lambda e: tuple(map(int, e.number.split("."))))
+            exercises |= {known.number: known for known in _listed(f"{_LABS}.{module.name}")}
+    return sorted(exercises.values(), key=_place)
+
+
+def _place(known: Exercise) -> tuple[int, ...]:
+    return tuple(map(int, known.number.split(".")))
 
 
 def find(number: str) -> Exercise:
-    """The exercise with this number. Raises LookupError, naming the known ones, if none has it."""
+    """Return the exercise with this number. Raises LookupError, naming the known ones."""
     number = str(number)
-    if number not in _registry and re.fullmatch(r"\d+\.\d+", number):
-        module = f"openmodels.exercises.lab{number.split('.')[0]}"
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name not in (module, "openmodels.exercises"):
-                raise
-    if number not in _registry:
-        known = ", ".join(e.number for e in all_exercises())
-        raise LookupError(f'there is no exercise "{number}". There are: {known}.')
-    return _registry[number]
+    if re.fullmatch(r"\d+\.\d+", number):
+        for known in (*_unlisted.values(), *_listed(f"{_LABS}.lab{number.split('.')[0]}")):
+            if known.number == number:
+                return known
+    numbers = ", ".join(known.number for known in all_exercises())
+    raise LookupError(f'there is no exercise "{number}". There are: {numbers}.')
 
 
 # --- Outcomes -------------------------------------------------------------------------------------
@@ -170,23 +249,30 @@ def find(number: str) -> Exercise:
 
 @dataclass(frozen=True, repr=False)
 class Outcome:
-    """What `check` found: state is "not attempted", "not yet" or "correct"."""
+    """The result of `check`: state is "not attempted", "not yet" or "correct"."""
 
     exercise: str
     state: str
     message: str
 
     def __repr__(self) -> str:
+        _mark_displayed(self)
+        return self._text()
+
+    def _text(self) -> str:
         verdict = {NOT_ATTEMPTED: "not attempted yet:", NOT_YET: "not yet:", CORRECT: "✓"}
         return f"{self.exercise} {verdict[self.state]} {self.message}"
 
     def _repr_html_(self) -> str:
         border = {NOT_ATTEMPTED: "#888888", NOT_YET: "#c77700", CORRECT: "#2e8b57"}[self.state]
-        text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(repr(self)))
-        return f'<div style="border-left: 4px solid {border}; padding-left: 0.8em">{text}</div>'
+        style = f"border-left: 4px solid {border}; padding-left: 0.8em"
+        return f'<div style="{style}">{_code_spans(self._text())}</div>'
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
+    def _repr_mimebundle_(
+        self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        _mark_displayed(self)
+        bundle: dict[str, Any] = {"text/plain": self._text(), "text/html": self._repr_html_()}
         if os.environ.get("OPENMODELS_GRADING"):
             bundle[MIME] = {
                 "exercise": self.exercise,
@@ -196,8 +282,50 @@ class Outcome:
         return bundle
 
 
+def _code_spans(text: str) -> str:
+    """Return text as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
+# A notebook displays the value of a cell's last line only. Results of checks that stand before it
+# wait here until the cell ends, unless something displays them first.
+_undisplayed: list[Outcome] = []
+
+
+def _shell() -> Any:
+    """Return IPython's shell, or None under plain Python."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
+
+
+def _display_later(outcome: Outcome) -> None:
+    """Make sure that a notebook displays an outcome, wherever in its cell the check stands."""
+    shell = _shell()
+    if shell is not None:
+        shell.events.register("post_run_cell", _display_undisplayed)  # a second time does nothing
+        _undisplayed.append(outcome)
+
+
+def _mark_displayed(outcome: Outcome) -> None:
+    """Note that an outcome is being displayed, and display the earlier ones of its cell first."""
+    if any(waiting is outcome for waiting in _undisplayed):
+        while (waiting := _undisplayed.pop(0)) is not outcome:
+            _display(waiting)
+
+
+def _display_undisplayed(_result: Any = None) -> None:
+    while _undisplayed:
+        _display(_undisplayed.pop(0))
+
+
+def _display(value: Any) -> None:
+    from IPython.display import display
+
+    display(value)
+
+
 def _watch(function: FunctionType) -> FunctionType:
-    """The function, keeping in `.returned` what it returned last: it explains later stumbles."""
+    """Return the function, wrapped to store its latest result in `.returned` for `_explain`."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -210,17 +338,17 @@ def _watch(function: FunctionType) -> FunctionType:
 
 
 def _explain(error: BaseException, answers: list[Any]) -> tuple[str, str]:
-    """State and message for an exception that no checker raised on purpose."""
+    """Return state and message for an exception that no checker raised on purpose."""
     frames = traceback.extract_tb(error.__traceback__)[2:]  # below `judge` and the checker
-    own = [frame for frame in frames if _is_learners(frame.filename)]
-    if own:
-        stop = own[-1]
+    learner_frames = [frame for frame in frames if _is_learners(frame.filename)]
+    if learner_frames:
+        stop = learner_frames[-1]
         # Libraries raise NotImplementedError too: only a stub has it in the learner's last line.
         stub = stop is frames[-1] and "NotImplementedError" in (stop.line or "NotImplementedError")
         if stub and isinstance(error, NotImplementedError):
             return NOT_ATTEMPTED, f"`{stop.name}` still raises NotImplementedError."
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if own:
+    if learner_frames:
         line = f", `{stop.line}`," if stop.line else ""
         return NOT_YET, f"your code stopped in line {stop.lineno} of its cell{line} with {what}"
     for answer in answers:
@@ -228,13 +356,13 @@ def _explain(error: BaseException, answers: list[Any]) -> tuple[str, str]:
             value = answer.returned[0]
             if value is None:
                 return NOT_YET, _none_message(f"what `{answer.__name__}` returned")
-            seen = f"`{answer.__name__}` returned {_describe(value)}"
-            return NOT_YET, f"{seen}, which could not be checked ({what})."
+            result = f"`{answer.__name__}` returned {_describe(value)}"
+            return NOT_YET, f"{result}, which could not be checked ({what})."
     return NOT_YET, f"your answer could not be checked ({what})."
 
 
 def _is_learners(filename: str) -> bool:
-    """Whether a traceback's file is neither this package, nor Python, nor a library."""
+    """Return whether a traceback's file is neither this package, nor Python, nor a library."""
     paths = sysconfig.get_paths()
     folders = (str(_PACKAGE), paths["stdlib"], paths["purelib"], paths["platlib"])
     return not filename.startswith(tuple(folder + os.sep for folder in folders) + ("<frozen",))
@@ -245,7 +373,7 @@ def _none_message(what: str) -> str:
 
 
 def _describe(value: Any) -> str:
-    """A few words for a value: its type, with its shape or its start."""
+    """Return a value's type with its shape, or with the start of its text."""
     if value is None:
         return "None"
     if hasattr(value, "shape"):
@@ -260,27 +388,29 @@ def _describe(value: Any) -> str:
 def expect_type(value: Any, kind: type | tuple[type, ...] | str, what: str, hint: str = "") -> None:
     """Raise NotYet unless value is of this type; a string names a class, such as "Tensor"."""
     if isinstance(kind, str):
-        right, name = kind in [c.__name__ for c in type(value).__mro__], kind
+        matches, name = kind in [c.__name__ for c in type(value).__mro__], kind
     else:
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        right, name = isinstance(value, kinds), " or ".join(k.__name__ for k in kinds)
-    if not right:
-        _present(value, what)
+        matches, name = isinstance(value, kinds), " or ".join(k.__name__ for k in kinds)
+    if not matches:
+        _expect_not_none(value, what)
         raise NotYet(_sentence(f"{what} is {_describe(value)}, expected {name}", hint))
 
 
 def expect_shape(value: Any, shape: tuple[int | None, ...], what: str, hint: str = "") -> None:
     """Raise NotYet unless value has this shape; None stands for any size."""
-    _present(value, what)
-    wanted = str(tuple(shape)).replace("None", "any")
+    _expect_not_none(value, what)
+    expected = str(tuple(shape)).replace("None", "any")
     if not hasattr(value, "shape"):
         raise NotYet(
-            _sentence(f"{what} is {_describe(value)}, expected something of shape {wanted}", hint)
+            _sentence(f"{what} is {_describe(value)}, expected something of shape {expected}", hint)
         )
-    seen = tuple(value.shape)
-    same = len(seen) == len(shape) and all(w in (None, s) for s, w in zip(seen, shape, strict=True))
+    actual = tuple(value.shape)
+    same = len(actual) == len(shape) and all(
+        size in (None, length) for length, size in zip(actual, shape, strict=True)
+    )
     if not same:
-        raise NotYet(_sentence(f"{what} has shape {seen}, expected {wanted}", hint))
+        raise NotYet(_sentence(f"{what} has shape {actual}, expected {expected}", hint))
 
 
 def expect_close(actual: Any, expected: Any, what: str, hint: str = "", atol: float = 1e-4) -> None:
@@ -290,42 +420,45 @@ def expect_close(actual: Any, expected: Any, what: str, hint: str = "", atol: fl
     """
     import numpy
 
-    _present(actual, what)
-    wanted = _array(expected)
+    _expect_not_none(actual, what)
+    target = _array(expected)
     try:
-        seen = _array(actual)
+        values = _array(actual)
     except (TypeError, ValueError):
         raise NotYet(_sentence(f"{what} is {_describe(actual)}, expected numbers", hint)) from None
-    expect_shape(seen, wanted.shape, what, hint)
-    wrong = numpy.argwhere(~numpy.isclose(seen, wanted, rtol=0, atol=atol, equal_nan=True))
+    expect_shape(values, target.shape, what, hint)
+    wrong = numpy.argwhere(~numpy.isclose(values, target, rtol=0, atol=atol, equal_nan=True))
     if len(wrong):
         place = tuple(wrong[0])
         where = f" at {[int(i) for i in place]}" if place else ""
         raise NotYet(
-            _sentence(f"{what} is {seen[place]:.4g}{where}, expected {wanted[place]:.4g}", hint)
+            _sentence(f"{what} is {values[place]:.4g}{where}, expected {target[place]:.4g}", hint)
         )
 
 
 def expect_equal(actual: Any, expected: Any, what: str, hint: str = "") -> None:
     """Raise NotYet unless actual equals expected.
 
-    Lists, tuples, arrays and tensors are compared by their elements; where two texts or two lists
-    of the same length differ, the message names the first place.
+    Lists, tuples, arrays and tensors are compared by their elements. If two long texts or lists of
+    the same length differ, the message names the first place.
     """
-    seen, wanted = _plain(actual), _plain(expected)
-    if seen == wanted:
+    values, target = _as_lists(actual), _as_lists(expected)
+    if values == target:
         return
-    _present(actual, what)
+    _expect_not_none(actual, what)
     for kind in (list, str):
-        if isinstance(seen, kind) and isinstance(wanted, kind) and len(seen) == len(wanted) > 8:
-            place = next(i for i, (a, b) in enumerate(zip(seen, wanted, strict=True)) if a != b)
+        if not isinstance(values, kind) or not isinstance(target, kind):
+            continue
+        if len(values) == len(target) > 8:
+            pairs = enumerate(zip(values, target, strict=True))
+            place = next(i for i, (a, b) in pairs if a != b)
             what = f"{what}, at position {place},"
-            seen, wanted = seen[place], wanted[place]
+            values, target = values[place], target[place]
             break
-    raise NotYet(_sentence(f"{what} is {seen!r}, expected {wanted!r}", hint))
+    raise NotYet(_sentence(f"{what} is {values!r}, expected {target!r}", hint))
 
 
-def _present(value: Any, what: str) -> None:
+def _expect_not_none(value: Any, what: str) -> None:
     if value is None:
         raise NotYet(_none_message(what))
 
@@ -335,7 +468,7 @@ def _sentence(text: str, hint: str) -> str:
 
 
 def _array(value: Any) -> Any:
-    """A float64 numpy array; tensors are recognised without importing torch."""
+    """Return value as a float64 numpy array; torch is not imported to recognise a tensor."""
     import numpy
 
     if hasattr(value, "detach"):
@@ -343,69 +476,128 @@ def _array(value: Any) -> Any:
     return numpy.asarray(value, dtype=numpy.float64)
 
 
-def _plain(value: Any) -> Any:
-    """Tuples, arrays and tensors as lists, so that equal contents compare equal."""
+def _as_lists(value: Any) -> Any:
+    """Return tuples, arrays and tensors as lists, so that equal contents compare equal."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_as_lists(item) for item in value]
     return value
 
 
 # --- What a notebook calls ------------------------------------------------------------------------
 
+_latest_lab: int | None = None  # of the latest `check` or `hint` in this kernel
+
 
 def check(number: str, *answers: Any) -> Outcome:
     """Judge the learner's answer to an exercise and record it: `check("2.1", my_function)`.
 
-    Never raises for a mistake in the answer; LookupError for an unknown number.
+    A notebook displays the result once, even if the call is not the last line of its cell. Never
+    raises for a mistake in the answer; raises LookupError for an unknown number.
     """
-    outcome = find(number).judge(*answers)
+    known = find(number)
+    outcome = known.load_checker().judge(*answers)
+    _remember_lab(known)
 
-    def note(entry: dict) -> None:
+    def record(entry: dict) -> None:
         if entry["state"] != CORRECT and outcome.state != NOT_ATTEMPTED:
             entry["state"] = outcome.state
             entry["attempts"] += 1
 
-    _entries(outcome.exercise, note)
+    update_entries(known.number, record)
+    _display_later(outcome)
     return outcome
 
 
 def hint(number: str, which: int | None = None) -> None:
-    """Print a hint: the next unseen one, or the one with this number, counted from 1."""
-    hints = find(number).hints
+    """Show a hint: the next unseen one, or the one with this number, counted from 1.
+
+    Raises LookupError for an unknown exercise.
+    """
+    known = find(number)
+    number, hints = known.number, known.hints
+    _remember_lab(known)
     if which is None:
-        seen = _entries().get(number, _new_entry())["hints"]
-        unseen = [i for i in range(1, len(hints) + 1) if i not in seen]
-        which = unseen[0] if unseen else len(hints) + 1
+        used = read_entries().get(number, new_entry())["hints"]
+        unused = [i for i in range(1, len(hints) + 1) if i not in used]
+        which = unused[0] if unused else len(hints) + 1
     if which not in range(1, len(hints) + 1):
         first = f' The first: hint("{number}", 1).' if hints else ""
-        print(f"{number} has {len(hints)} hint{'' if len(hints) == 1 else 's'}, no more.{first}")
+        _show(f"{number} has {len(hints)} hint{'' if len(hints) == 1 else 's'}, no more.{first}")
         return
-    print(f"Hint {which} of {len(hints)}: {hints[which - 1]}")
-    _entries(number, lambda entry: entry.update(hints=sorted({*entry["hints"], which})))
+    _show(f"Hint {which} of {len(hints)}: {hints[which - 1]}")
+    update_entries(number, lambda entry: entry.update(hints=sorted({*entry["hints"], which})))
+
+
+def _show(text: str) -> None:
+    """Display text with its code spans in a notebook; print it under plain Python."""
+    if _shell() is None:
+        print(text)
+    else:
+        _display(_Rendered(text))
+
+
+@dataclass(frozen=True, repr=False)
+class _Rendered:
+    """Text whose parts between backticks a notebook shows as code."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<div>{_code_spans(self.text)}</div>"
 
 
 def progress() -> Progress:
-    """A table of every exercise: its state, the attempts made and the hints seen."""
-    entries = _entries()
+    """Return a table of every exercise: its state, the attempts made and the hints seen.
+
+    The exercises of the current lab come first: the lab of the latest `check` or `hint` in this
+    kernel, otherwise the lab of the notebook's path. Nothing but the lists of exercises is loaded.
+    """
+    entries = read_entries()
+    current = _latest_lab if _latest_lab is not None else _lab_of_notebook()
     rows = []
-    for known in all_exercises():
-        entry = entries.get(known.number, _new_entry())
+    for known in sorted(all_exercises(), key=lambda known: (known.lab != current, _place(known))):
+        entry = entries.get(known.number, new_entry())
         hints = f"{len(entry['hints'])} of {len(known.hints)}"
         rows.append((known.number, known.title, entry["state"], str(entry["attempts"]), hints))
     return Progress(rows)
 
 
+def _remember_lab(known: Exercise) -> None:
+    global _latest_lab
+    _latest_lab = known.lab
+
+
+def _lab_of_notebook() -> int | None:
+    """Return the lab of the notebook that runs this kernel; None if its path does not tell.
+
+    Jupyter gives the path in JPY_SESSION_NAME, VS Code in a variable of the notebook. Both
+    `labs/2_local_deployment.ipynb` and `chapters/2_local_deployment/3_quantise.ipynb` are lab 2.
+    """
+    variables = getattr(_shell(), "user_ns", {})
+    path = str(variables.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", ""))
+    parts = PurePath(path.replace("\\", "/")).parts
+    for folder in ("chapters", "labs", "solutions"):
+        if folder in parts[:-1]:
+            parts = parts[len(parts) - parts[::-1].index(folder) :]
+    numbers = [int(match[1]) for part in parts if (match := re.match(r"(\d{1,2})_", part))]
+    return numbers[0] if numbers else None
+
+
 @dataclass(frozen=True, repr=False)
 class Progress:
-    """The table that `progress` shows; rows hold number, title, state, attempts, hints seen."""
+    """The table that `progress` returns; rows hold number, title, state, attempts, hints seen."""
 
     rows: list[tuple[str, str, str, str, str]]
     heads = ("exercise", "title", "state", "attempts", "hints seen")
 
     @property
     def summary(self) -> str:
+        """Return a sentence that counts the correct answers."""
         return f"{sum(row[2] == CORRECT for row in self.rows)} of {len(self.rows)} correct."
 
     def __repr__(self) -> str:
@@ -420,73 +612,3 @@ class Progress:
 
         body = "".join(line(row, "td") for row in self.rows)
         return f"<table>{line(self.heads, 'th')}{body}</table><p>{self.summary}</p>"
-
-
-# --- Progress on disk -----------------------------------------------------------------------------
-
-_last_entries: dict[str, dict] = {}  # what is known when the file cannot be read or written
-_warned = False
-
-
-def _new_entry() -> dict:
-    return {"state": NOT_ATTEMPTED, "attempts": 0, "hints": []}
-
-
-def _entries(number: str = "", change: Callable[[dict], None] | None = None) -> dict[str, dict]:
-    """All entries of the progress file, after applying change to the one of this number.
-
-    The file is read, changed and replaced under a lock, so two notebooks do not lose each other's
-    entries. Where it cannot be written, entries last as long as the kernel.
-    """
-    global _last_entries, _warned
-    path = Path(os.environ.get("OPENMODELS_PROGRESS") or _PACKAGE.parent / ".progress.json")
-    try:
-        with FileLock(f"{path}.lock", timeout=5):
-            entries = _read(path)
-            if change:
-                change(entries.setdefault(number, _new_entry()))
-                _write(path, entries)
-    except OSError as error:
-        if not _warned:
-            print(f"Your progress cannot be saved in {path} ({error}); everything else works.")
-            _warned = True
-        entries = _last_entries
-        if change:
-            change(entries.setdefault(number, _new_entry()))
-    _last_entries = entries
-    return entries
-
-
-def _read(path: Path) -> dict[str, dict]:
-    """The entries in the file; a file that makes no sense is set aside, with a word about it."""
-    try:
-        entries = json.loads(path.read_bytes())["exercises"]
-        if all(_is_entry(entry) for entry in entries.values()):
-            return entries
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass  # not JSON, or JSON of another shape: handled like an entry that makes no sense
-    number = 1
-    while (aside := path.with_name(f"{path.name}.broken-{number}")).exists():
-        number += 1
-    os.replace(path, aside)
-    print(f"Your progress file was damaged; it is kept as {aside.name}, and a new one begins.")
-    return {}
-
-
-def _is_entry(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and entry.get("state") in (NOT_ATTEMPTED, NOT_YET, CORRECT)
-        and isinstance(entry.get("attempts"), int)
-        and isinstance(entry.get("hints"), list)
-        and all(isinstance(number, int) for number in entry["hints"])
-    )
-
-
-def _write(path: Path, entries: dict[str, dict]) -> None:
-    """Replace the file in one step: a crash leaves the old one or the new one, never a half."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(json.dumps({"exercises": entries}, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)

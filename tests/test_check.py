@@ -3,22 +3,21 @@
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 import openmodels.check as checking
-from openmodels.check import Exercise, NotYet, Wrong, check, exercise, hint, progress
+from openmodels import progress_file
+from openmodels.check import Checker, NotYet, WrongAnswer, check, exercise, hint, progress
 
-try:
-    COURSE = checking.all_exercises()
-except ModuleNotFoundError as missing:
-    if missing.name != "openmodels.exercises":
-        raise
-    COURSE = []
+COURSE = checking.all_exercises()
+CHECKERS = [known.load_checker() for known in COURSE]
 
 
 # --- A demo exercise ------------------------------------------------------------------------------
@@ -51,9 +50,12 @@ def calling_a_library(values):
 @pytest.fixture(autouse=True)
 def demo(monkeypatch, tmp_path):
     """Exercises 90.1 (a function), 90.2 (a value), 90.3 (two functions); the progress file."""
-    monkeypatch.setattr(checking, "_registry", dict(checking._registry))
-    monkeypatch.setattr(checking, "_last_entries", {})
-    monkeypatch.setattr(checking, "_warned", False)
+    monkeypatch.setattr(checking, "_checkers", dict(checking._checkers))
+    monkeypatch.setattr(checking, "_unlisted", {})
+    monkeypatch.setattr(checking, "_latest_lab", None)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.setattr(progress_file, "_last_entries", {})
+    monkeypatch.setattr(progress_file, "_warned", False)
     monkeypatch.setenv("OPENMODELS_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.delenv("OPENMODELS_GRADING", raising=False)
 
@@ -61,7 +63,7 @@ def demo(monkeypatch, tmp_path):
         "90.1",
         title="Take a mean",
         hints=["Add them up.", "Then divide."],
-        wrong=[Wrong("the sum", sum, r"10.* expected 2\.5\. Did you divide")],
+        wrong=[WrongAnswer("the sum", sum, "10 ... expected 2.5. Did you divide")],
     )
     def check_mean(mean):
         checking.expect_close(mean([1, 2, 3, 4]), 2.5, "the mean", "Did you divide?")
@@ -159,6 +161,36 @@ def test_unknown_and_bad_numbers():
         exercise("90.1", title="", hints=[])(lambda answer: "")
 
 
+def test_title_and_hints_have_one_place():
+    with pytest.raises(ValueError, match=r"0\.1 belong in openmodels\.exercises\.lab0 only"):
+        exercise("0.1", title="Bill an order")
+    with pytest.raises(ValueError, match=r"belong in"):
+        exercise("0.1", hints=["Multiply."])
+    with pytest.raises(ValueError, match=r"0\.99 is not listed: add .* to openmodels.*lab0"):
+        exercise("0.99")
+
+
+def test_a_listed_exercise_without_a_module_is_named():
+    missing = checking.Exercise("0.99", "Nothing")
+    with pytest.raises(LookupError, match=r"exercise 0\.99 has no checker: see .*lab0"):
+        missing.load_checker()
+
+
+@pytest.mark.parametrize(
+    ("message", "matches"),
+    [
+        ("a (b) is 2.5", True),
+        ("2.5 ... divide", True),
+        ("2x5", False),
+        ("divide ... 2.5", False),
+        ("is ... one", False),
+    ],
+)
+def test_a_wrong_answer_matches_its_message(message, matches):
+    wrong = WrongAnswer("name", None, message)
+    assert wrong.matches("a (b) is 2.5.\nDid you divide?") == matches
+
+
 def test_a_checker_without_a_sentence_is_the_authors_mistake():
     exercise("90.5", title="", hints=[])(lambda answer: None)
     with pytest.raises(TypeError, match="must return a sentence"):
@@ -182,6 +214,56 @@ def test_grading_adds_a_machine_readable_result(monkeypatch):
         "state": "correct",
         "message": "and it agrees with numpy.",
     }
+
+
+CELLS = {  # source of a cell, and what it shows, in order
+    'check("90.1", len)': ["90.1 ✓ right."],
+    'check("90.1", sum)\nx = 1': ["90.1 not yet: `sum` is 3."],
+    'check("90.1", sum);': ["90.1 not yet: `sum` is 3."],
+    'x = check("90.1", sum)': ["90.1 not yet: `sum` is 3."],
+    'x = check("90.1", sum)\nx': ["90.1 not yet: `sum` is 3."],
+    'x = check("90.1", sum)\nprint(x)': ["90.1 not yet: `sum` is 3."],
+    '(check("90.1", len), 1)': ["(90.1 ✓ right., 1)"],
+    'check("90.1", sum)\ncheck("90.1", len)': ["90.1 not yet: `sum` is 3.", "90.1 ✓ right."],
+    'for f in (len, sum):\n    check("90.1", f)': ["90.1 ✓ right.", "90.1 not yet: `sum` is 3."],
+    'check("90.1", len)\nraise ValueError("stop")': ["ValueError: stop", "90.1 ✓ right."],
+    "1": ["1"],
+    'hint("90.1")': ["Hint 1 of 1: Try `len`."],
+    'hint("90.1")\nx = 1': ['90.1 has 1 hint, no more. The first: hint("90.1", 1).'],
+}
+IN_A_KERNEL = """from openmodels.check import NotYet, check, exercise, hint
+
+@exercise("90.1", title="Count", hints=["Try `len`."])
+def check_count(count):
+    if count([1, 2]) != 2:
+        raise NotYet("`sum` is 3.")
+    return "right."
+"""
+
+
+def shown_text(output) -> str:
+    """Return an output of a cell as text."""
+    if output.output_type == "error":
+        return f"{output.ename}: {output.evalue}"
+    return output.text.strip() if output.output_type == "stream" else output.data["text/plain"]
+
+
+def test_a_notebook_shows_each_result_once(demo, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(checking._PACKAGE.parent))
+    monkeypatch.setenv("OPENMODELS_GRADING", "1")
+    cells = [new_code_cell(source) for source in (IN_A_KERNEL, *CELLS)]
+    notebook = new_notebook(cells=cells)
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True, timeout=60).execute()
+    results = {cell.source: cell.outputs for cell in notebook.cells[1:]}
+    assert {source: [*map(shown_text, outputs)] for source, outputs in results.items()} == CELLS
+    last, earlier = results['check("90.1", sum)\ncheck("90.1", len)'][::-1]
+    assert (last.output_type, last.data[checking.MIME]["state"]) == ("execute_result", "correct")
+    assert (earlier.output_type, earlier.data[checking.MIME]["state"]) == (
+        "display_data",
+        "not yet",
+    )
+    (output,) = results['hint("90.1")']
+    assert output.data["text/html"] == "<div>Hint 1 of 1: Try <code>len</code>.</div>"
 
 
 # --- Expectations ---------------------------------------------------------------------------------
@@ -267,9 +349,96 @@ def test_progress_counts_and_correct_stays_correct(demo, capsys):
 
 def test_progress_outlives_the_kernel(demo):
     check("90.1", mean)
-    checking._last_entries = {}
+    progress_file._last_entries = {}
     row = next(row for row in progress().rows if row[0] == "90.1")
     assert row[2] == "correct"
+
+
+@pytest.mark.parametrize(
+    ("latest", "path", "first"),
+    [
+        ("", "", "0.1"),
+        ("1.2", "", "1.1"),
+        ("2.4", "labs/1_landscape.ipynb", "2.1"),
+        ("", "/home/ada/3_courses/labs/2_local_deployment.ipynb", "2.1"),
+        ("", "chapters/2_local_deployment/1_will_it_fit.ipynb", "2.1"),
+        ("", r"C:\course\labs\1_landscape.ipynb", "1.1"),
+        ("", "1_landscape.ipynb", "1.1"),
+        ("", "labs/7_unknown.ipynb", "0.1"),
+        ("", "notes of 2027.ipynb", "0.1"),
+    ],
+)
+def test_progress_begins_with_the_current_lab(monkeypatch, capsys, latest, path, first):
+    monkeypatch.setenv("JPY_SESSION_NAME", path)
+    if latest:
+        hint(latest)
+    numbers = [row[0] for row in progress().rows]
+    assert numbers[0] == first
+    assert sorted(numbers) == sorted(known.number for known in checking.all_exercises())
+
+
+def test_vs_code_names_the_notebook_in_a_variable(monkeypatch):
+    shell = SimpleNamespace(
+        user_ns={"__vsc_ipynb_file__": "/home/ada/labs/2_local_deployment.ipynb"}
+    )
+    monkeypatch.setattr(checking, "_shell", lambda: shell)
+    assert progress().rows[0][0] == "2.1"
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the modules that a fresh Python has loaded after running code."""
+    code += "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(checking._PACKAGE.parent)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+HEAVY = {"torch", "transformers", "starlette", "numpy", "ollama", "IPython"}
+
+
+def test_progress_and_hints_load_no_exercise():
+    code = "from openmodels.check import hint, progress\nrepr(progress()); hint('2.1')"
+    modules = modules_after(code)
+    assert not modules & HEAVY
+    assert [name for name in modules if ".ex_" in name] == []
+    assert "openmodels.exercises.lab2" in modules
+
+
+def test_a_check_loads_its_own_exercise_only():
+    code = "from openmodels.check import check\ncheck('0.1', lambda price, quantity: 60)"
+    modules = modules_after(code)
+    assert [name for name in modules if ".ex_" in name] == ["openmodels.exercises.lab0.ex_0_1_bill"]
+    assert not modules & HEAVY
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        3,
+        {"state": "best", "attempts": 0, "hints": []},
+        {"state": "correct", "attempts": "many", "hints": []},
+        {"state": "correct", "attempts": 1},
+        {"state": "correct", "attempts": 1, "hints": ["first"]},
+    ],
+)
+def test_a_damaged_entry_costs_no_other_entry(demo, capsys, bad):
+    check("90.1", mean)
+    stored = json.loads(demo.read_text())
+    stored["exercises"]["90.2"] = bad
+    demo.write_text(json.dumps(stored))
+    damaged = demo.read_bytes()
+    rows = {row[0]: row[2] for row in progress().rows}
+    assert (rows["90.1"], rows["90.2"]) == ("correct", "not attempted")
+    said = capsys.readouterr().out
+    copy = demo.with_name("progress.json.broken-1")
+    assert copy.read_bytes() == damaged
+    assert "damaged at 90.2" in said and copy.name in said
+    assert entry(demo, "90.2") is None and entry(demo)["state"] == "correct"
+    check("90.2", 42)
+    assert capsys.readouterr().out == ""
+    assert entry(demo, "90.2")["state"] == "correct"
 
 
 @pytest.mark.parametrize(
@@ -326,49 +495,53 @@ def test_two_notebooks_at_once_lose_nothing(demo):
     assert len(json.loads(demo.read_text())["exercises"]) == 50
 
 
-def test_importing_the_checker_brings_in_no_torch():
-    code = "import sys, openmodels.check; print('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(checking._PACKAGE.parent)}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert out.stdout.strip() == "False"
-
-
 # --- Every exercise of the course -----------------------------------------------------------------
 
 
-def stand_in(exercise: Exercise):
+def untouched_answers(checker: Checker):
     """What an untouched lab passes to the check."""
 
     def stub(*args, **kwargs):
         raise NotImplementedError("replace this line with your code")
 
-    return [None if exercise.value else stub for _ in exercise.takes]
+    return [None if checker.value else stub for _ in checker.parameters]
+
+
+def number_of(checker: Checker) -> str:
+    return checker.number
 
 
 def test_the_course_has_exercises():
-    assert COURSE, "openmodels.exercises registers no exercise"
+    assert COURSE, "no lab lists an exercise"
 
 
-@pytest.mark.parametrize("known", COURSE, ids=lambda e: e.number)
-def test_untouched_is_not_attempted(known):
-    assert known.judge(*stand_in(known)).state == "not attempted"
+@pytest.mark.parametrize("checker", CHECKERS, ids=number_of)
+def test_untouched_is_not_attempted(checker):
+    assert checker.judge(*untouched_answers(checker)).state == "not attempted"
 
 
-@pytest.mark.parametrize("known", COURSE, ids=lambda e: e.number)
-def test_an_exercise_has_a_title_hints_and_wrong_answers(known):
-    assert known.title
-    assert known.hints
-    assert known.wrong
+@pytest.mark.parametrize("known", COURSE, ids=number_of)
+def test_an_exercise_has_a_title_and_hints(known):
+    lab = f"openmodels/exercises/lab{known.lab}/__init__.py"
+    assert known.title.strip(), f"write the title in {lab}"
+    assert known.hints, f"write hints in {lab}"
+    assert isinstance(known.hints, tuple) and all(map(str.strip, known.hints))
+
+
+@pytest.mark.parametrize("checker", CHECKERS, ids=number_of)
+def test_an_exercise_has_wrong_answers_with_names_and_messages(checker):
+    names = [wrong.name for wrong in checker.wrong_answers]
+    assert names, f"add wrong answers to {checker.function.__module__}"
+    assert len(set(names)) == len(names)
+    assert all(wrong.message.strip() for wrong in checker.wrong_answers)
 
 
 @pytest.mark.parametrize(
-    ("known", "wrong"),
-    [pytest.param(e, w, id=f"{e.number} {w.name}") for e in COURSE for w in e.wrong],
+    ("checker", "wrong"),
+    [pytest.param(c, w, id=f"{c.number} {w.name}") for c in CHECKERS for w in c.wrong_answers],
 )
-def test_a_wrong_answer_gets_its_message(known, wrong):
-    answers = wrong.make if len(known.takes) > 1 else (wrong.make,)
-    outcome = known.judge(*answers)
+def test_a_wrong_answer_gets_its_message(checker, wrong):
+    answers = wrong.answer if len(checker.parameters) > 1 else (wrong.answer,)
+    outcome = checker.judge(*answers)
     assert outcome.state == "not yet"
-    assert re.search(wrong.message_part, outcome.message), outcome.message
+    assert wrong.matches(outcome.message), outcome.message

@@ -1,260 +1,53 @@
-"""Notebooks and code keep the course's rules of style; the figures are printed after the tests."""
+"""Notebooks and code keep the course's rules of style; the figures are printed after the tests.
 
-import ast
-import copy
-import html
+The rules themselves are in `tools/check_notebook.py`, so that an author can apply them alone.
+"""
+
 import itertools
 import json
-import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
-import nbformat
 import notebooks
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebooks import ROOT, Spread, code_cells
 
+sys.path.insert(0, str(ROOT / "tools"))
+import check_notebook  # noqa: E402
+from check_notebook import (  # noqa: E402
+    LINES,
+    MEDIAN_LINES,
+    WORDS,
+    bad_format,
+    bad_ids,
+    bad_images,
+    bad_marks,
+    bad_opening,
+    bad_storage,
+    code_lines,
+    markdown_cells,
+    not_python,
+    nothing_compared,
+    over_budget,
+    read,
+    stored_outputs,
+    text_words,
+    unwanted_words,
+)
+
 CHAPTERS = notebooks.notebooks("chapters")
 UNEXECUTED = notebooks.notebooks("solutions", "labs")
 EVERY = CHAPTERS + UNEXECUTED
 
-LINES, MEDIAN_LINES, WORDS = 20, 5, 80
-OPENING = ("You will do", "You will learn", "You need")
-UNWANTED = ("leverage", "comprehensive", "cutting-edge", "dive into", "unlock", "seamless")
-MARKS = ("# NBVAL_CHECK_OUTPUT", "# NBVAL_IGNORE_OUTPUT", "# NBVAL_RAISES_EXCEPTION")
-SOLUTION_MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
-TOP_FOLDERS = "home|Users|root|tmp|usr|opt|var|mnt|private|srv|work|workspace|builds?"
-MACHINE_PATH = re.compile(rf"(?<![\w.:/-])/(?:{TOP_FOLDERS})/\w|\b[A-Z]:\\{{1,2}}\w")
-ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}", re.IGNORECASE)
-PROGRESS_BAR = re.compile(r"\r(?!\n)|\d+%\|")
-TRACES = {
-    "a path of one machine": MACHINE_PATH,
-    "this folder": re.compile(re.escape(str(ROOT))),
-    "an address in memory": ADDRESS,
-    "a progress bar": PROGRESS_BAR,
-}
-LOADED = re.compile(
-    r"<(?:img|script|iframe|video|audio|source|embed|object|link)\b[^>]*?"
-    r"\b(?:src|href|data)\s*=\s*[\"']?(?:https?:)?//|url\(\s*[\"']?(?:https?:)?//",
-    re.IGNORECASE,
-)
-LOADING_CODE = re.compile(r"\b(?:Image|IFrame|SVG|Video|Audio|YouTubeVideo)\([^)]*https?:")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 MODELS_MB = 40
-
-
-def read(path: Path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a missing id is a warning here and an error below
-        return nbformat.read(path, as_version=4)
 
 
 def every(rule):
     """Run a test for each notebook."""
     return pytest.mark.parametrize("path", EVERY, ids=notebooks.name)(rule)
-
-
-def markdown_cells(notebook) -> list:
-    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
-
-
-# --- The rules, each a function from a notebook to what breaks it ---------------------------------
-
-
-def bad_ids(stored: dict) -> list[str]:
-    """Cell ids that are missing, repeated, or random rather than readable."""
-    ids = [cell.get("id") for cell in stored["cells"]]
-    found = [f"cell {place} has no id" for place, cell_id in enumerate(ids, 1) if not cell_id]
-    found += [
-        f"{cell_id!r} is not unique"
-        for cell_id in sorted({i for i in ids if i})
-        if ids.count(cell_id) > 1
-    ]
-    for cell_id in filter(None, ids):
-        random = re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){0,3}(-[0-9a-f]{12})?", cell_id)
-        if random or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", cell_id):
-            found.append(f"{cell_id!r} is not readable: write words-with-hyphens")
-    return found
-
-
-def not_python(notebook) -> list[str]:
-    """Cells with a magic, a `!` or anything else that is not plain Python."""
-    found = []
-    for cell in code_cells(notebook):
-        try:
-            tree = compile(
-                cell.source, cell.id, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-            )
-        except SyntaxError as error:
-            found.append(f"{cell.id}: not Python in line {error.lineno}: {error.text}")
-            continue
-        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        if "get_ipython" in names:
-            found.append(f"{cell.id}: calls get_ipython()")
-    return found
-
-
-def code_lines(cell) -> int:
-    """Lines of a code cell, without blank ones and the marks for nbval and for solutions."""
-    lines = cell.source.strip().splitlines()
-    return len(
-        [line for line in lines if line.strip() and line.strip() not in MARKS + SOLUTION_MARKS]
-    )
-
-
-def prose(cell) -> str:
-    """A text cell without code blocks, folded blocks, HTML and addresses of links."""
-    text = re.sub(r"^(```|~~~).*?^\1", "", cell.source, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"<details\b.*?</details>", "", text, flags=re.DOTALL | re.IGNORECASE)
-    text = re.sub(r"<!--.*?-->|</?[a-zA-Z][^>]*>", "", text, flags=re.DOTALL)
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
-    return html.unescape(re.sub(r"\]\([^)]*\)", "]", text))
-
-
-def text_words(cell) -> int:
-    """Words of a text cell, without headings, tables and what `prose` leaves out."""
-    lines = [line.strip() for line in prose(cell).splitlines()]
-    text = " ".join(line for line in lines if not line.startswith(("#", "|")))
-    return len([word for word in text.split() if re.search(r"\w", word)])
-
-
-def over_budget(notebook) -> list[str]:
-    """Code cells that are too long, text cells with too many words."""
-    lines = [(cell.id, code_lines(cell)) for cell in code_cells(notebook)]
-    words = [(cell.id, text_words(cell)) for cell in markdown_cells(notebook)]
-    found = [
-        f"{cell_id}: {count} lines, at most {LINES}" for cell_id, count in lines if count > LINES
-    ]
-    found += [
-        f"{cell_id}: {count} words, at most {WORDS}" for cell_id, count in words if count > WORDS
-    ]
-    median = Spread.of([count for _, count in lines]).median
-    if median > MEDIAN_LINES:
-        found.append(f"code cells have {median:g} lines in the median, at most {MEDIAN_LINES}")
-    return found
-
-
-def bad_opening(notebook) -> list[str]:
-    """What the first cell lacks: a title and the three promises."""
-    first = notebook.cells[0].source if notebook.cells else ""
-    found = [] if first.startswith("# ") else ["the first cell does not begin with a title"]
-    return found + [
-        f"the first cell does not say {text!r}"
-        for text in OPENING
-        if text.lower() not in first.lower()
-    ]
-
-
-def bad_images(notebook, folder: Path) -> list[str]:
-    """Things loaded from another machine, missing files, images without alternative text."""
-    found = []
-    for cell in notebook.cells:
-        loading = LOADING_CODE if cell.cell_type == "code" else LOADED
-        texts = [(loading, cell.source)]
-        for output in cell.get("outputs", ()):
-            data = {**output.get("data", {}), "stream": output.get("text", "")}
-            texts += [
-                (LOADED, as_text(data.get("text/html", ""))),
-                (LOADED, as_text(data.get("image/svg+xml", ""))),
-            ]
-        found += [
-            f"{cell.id}: loads {match[0]}"
-            for pattern, text in texts
-            if (match := pattern.search(text))
-        ]
-        if cell.cell_type == "markdown":
-            found += [f"{cell.id}: {problem}" for problem in bad_markdown_images(cell, folder)]
-    return found
-
-
-def bad_markdown_images(cell, folder: Path) -> list[str]:
-    """Images of a text cell that come from elsewhere, are missing or have no alternative text."""
-    images = re.findall(r"!\[([^\]]*)\]\(\s*<?([^\s)>]+)", cell.source)
-    for tag in re.findall(r"<img\b[^>]*>", cell.source, re.IGNORECASE):
-        attributes = dict(re.findall(r"(\w+)\s*=\s*[\"']([^\"']*)", tag))
-        images.append((attributes.get("alt", ""), attributes.get("src", "")))
-    found = []
-    for alternative, source in images:
-        if not alternative.strip():
-            found.append(f"image {source[:60]} has no alternative text")
-        if re.match(r"(https?:)?//", source):
-            found.append(f"image {source} comes from another machine")
-        elif source.startswith("attachment:"):
-            if source.partition(":")[2] not in cell.get("attachments", {}):
-                found.append(f"image {source} is not attached")
-        elif not source.startswith("data:") and not (folder / source).is_file():
-            found.append(f"image {source} does not exist")
-    return found
-
-
-def as_text(value: object) -> str:
-    """A value of an output's data as one string."""
-    if isinstance(value, list):
-        return "".join(map(str, value))
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def texts_of(output: dict) -> list[str]:
-    """Everything of an output that is text, pictures left out."""
-    data = [
-        as_text(value)
-        for mime, value in output.get("data", {}).items()
-        if not mime.startswith(("image/", "audio/")) or mime == "image/svg+xml"
-    ]
-    return [as_text(output.get("text", "")), *output.get("traceback", ()), *data]
-
-
-def bad_storage(notebook) -> list[str]:
-    """What keeps a chapter's stored outputs from being one clean run from top to bottom."""
-    counts = [cell.execution_count for cell in code_cells(notebook)]
-    clean = counts and counts == list(range(1, len(counts) + 1))
-    found = [] if clean else [f"not stored from one clean run: execution counts are {counts}"]
-    found += notebooks.unexpected(notebook)
-    shown = [(cell.id, output) for cell in code_cells(notebook) for output in cell.outputs]
-    shown += [
-        (f"widget {number[:8]}", output) for number, output in notebooks.widget_outputs(notebook)
-    ]
-    for place, output in shown:
-        for text in texts_of(output):
-            found += [
-                f"{place}: shows {kind}: {match[0]!r}"
-                for kind, pattern in TRACES.items()
-                if (match := pattern.search(text))
-            ]
-    return found
-
-
-def stored_outputs(notebook) -> list[str]:
-    """Cells that are stored with a result of a run."""
-    return [cell.id for cell in code_cells(notebook) if cell.outputs or cell.execution_count]
-
-
-def unwanted_words(notebook) -> list[str]:
-    """Words and signs the course does not use."""
-    found = []
-    for cell in notebook.cells:
-        text = cell.source if cell.cell_type == "code" else prose(cell)
-        lower = " ".join(text.lower().split())
-        found += [f"{cell.id}: {word!r}" for word in UNWANTED if word in lower]
-        if cell.cell_type == "markdown":
-            without_code = re.sub(r"`[^`]*`|\$[^$]*\$", "", text)
-            found += [f"{cell.id}: an exclamation mark"] if "!" in without_code else []
-    return found
-
-
-def bad_marks(notebook) -> list[str]:
-    """Marks for nbval that it would not see, and those that keep a cell from running."""
-    found = []
-    for cell in code_cells(notebook):
-        for line in cell.source.splitlines():
-            if "NBVAL" in line and line not in MARKS:
-                found.append(f"{cell.id}: {line!r} is none of {', '.join(MARKS)}, alone on a line")
-        if "nbval-skip" in notebooks.tags(cell):
-            found.append(f"{cell.id}: is never run")
-    return found
 
 
 # --- Every notebook -------------------------------------------------------------------------------
@@ -269,8 +62,7 @@ def test_there_are_notebooks(folder):
 def test_the_file_is_valid_and_its_ids_are_readable(path):
     stored = json.loads(path.read_text(encoding="utf-8"))
     assert bad_ids(stored) == []
-    assert (stored["nbformat"], stored["nbformat_minor"]) >= (4, 5)
-    nbformat.validate(copy.deepcopy(stored))
+    assert bad_format(stored) == []
 
 
 @every
@@ -311,9 +103,7 @@ def test_marks_for_nbval(path):
     notebook = read(path)
     assert bad_marks(notebook) == []
     if path in CHAPTERS:
-        marked = [cell for cell in code_cells(notebook) if MARKS[0] in cell.source]
-        assert marked, "no cell is marked # NBVAL_CHECK_OUTPUT: no stored output is compared"
-        assert [cell.id for cell in marked if not cell.outputs] == []
+        assert nothing_compared(notebook) == []
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=notebooks.name)
@@ -517,8 +307,103 @@ def test_words_of_others_are_found():
     assert unwanted_words(notebook_of(text(good))) == []
 
 
+def tagged(source, *names):
+    cell = code(source)
+    cell.metadata["tags"] = list(names)
+    return cell
+
+
 def test_marks_that_nbval_would_miss_are_found():
+    assert bad_marks(notebook_of(tagged("x", "nbval-check-outputs")))
+    assert bad_marks(notebook_of(tagged("x", "nbval-skip")))
+    assert bad_marks(notebook_of(tagged("x", "nbval-check-output", "check"))) == []
     assert bad_marks(notebook_of(code("x  # NBVAL_CHECK_OUTPUT")))
     assert bad_marks(notebook_of(code("# NBVAL_CHECK_OUTPUT: the lesson\nx")))
     assert bad_marks(notebook_of(code("# NBVAL_SKIP\nx")))
     assert bad_marks(notebook_of(code("# NBVAL_CHECK_OUTPUT\nx"))) == []
+
+
+def test_a_chapter_that_compares_nothing_is_found():
+    output = new_output("stream", text="3")
+    assert nothing_compared(notebook_of(code("x", output)))
+    assert nothing_compared(notebook_of(tagged("x", "nbval-check-output")))
+    for marked in (tagged("x", "nbval-check-output"), code("# NBVAL_CHECK_OUTPUT\nx")):
+        marked.outputs = [output]
+        assert nothing_compared(notebook_of(marked)) == []
+
+
+@pytest.mark.parametrize("key", ["nbformat", "nbformat_minor", "metadata"])
+def test_files_of_another_format_are_found(key):
+    stored = json.loads(json.dumps(notebook_of(text("# x"))))
+    assert bad_format(stored) == []
+    del stored[key]
+    assert bad_format(stored)
+    assert bad_format({"nbformat": 3, "nbformat_minor": 0})
+
+
+# --- One notebook on the command line -------------------------------------------------------------
+
+
+GOOD = "# Weights fit in a file\n*You will do* this. *You will learn* that. *You need* 5 min."
+
+
+def write(folder: Path, *cells) -> Path:
+    """Write a notebook and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "1_draft.ipynb"
+    path.write_text(json.dumps(notebook_of(*cells)), encoding="utf-8")
+    return path
+
+
+def test_a_good_notebook_passes(tmp_path, capsys):
+    path = write(tmp_path, text(GOOD), code("x = 1"))
+    assert check_notebook.main([str(path)]) == 0
+    assert capsys.readouterr().out == "1_draft.ipynb obeys the rules.\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "cell", "problem", "advice"),
+    [
+        (".", code("!ls"), "not Python in line 1", "Write plain Python"),
+        (".", code("x = 1\n" * (LINES + 1)), "21 lines, at most 20", "Move longer code"),
+        (".", text("We dive into it."), "'dive into'", "plain words"),
+        (".", tagged("x", "nbval-skip"), "is never run", "every cell must run"),
+        ("solutions", code("x"), "is stored with a result", "nbstripout --keep-id"),
+        ("labs", code("x"), "is stored with a result", "nbstripout --keep-id"),
+        ("chapters/1_x", code("x", count=7), "execution counts are", "from top to bottom"),
+        ("chapters/1_x", code("x"), "no stored output is compared", "nbval-check-output"),
+    ],
+)
+def test_a_problem_is_printed_with_its_cell_and_a_cure(
+    tmp_path, capsys, folder, cell, problem, advice
+):
+    path = write(tmp_path / folder, text(GOOD), cell)
+    assert check_notebook.main([str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    place = next(place for place, line in enumerate(lines) if problem in line)
+    assert lines[place].startswith((f"1_draft.ipynb, {cell.id}: ", "1_draft.ipynb, notebook: "))
+    assert lines[place + 1].startswith("    ") and advice in lines[place + 1]
+
+
+def test_a_solution_that_makes_no_lab_is_reported(tmp_path, capsys):
+    cell = tagged("x = 1", "check")
+    cell.execution_count = None
+    path = write(tmp_path / "solutions", text(GOOD), cell)
+    assert check_notebook.main([str(path)]) == 1
+    assert 'must end in check("2.1", ...)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"cells": 3}', '{"cells": [{}]}'])
+def test_a_file_that_is_no_notebook_is_reported(tmp_path, capsys, content):
+    path = tmp_path / "1_draft.ipynb"
+    if content is not None:
+        path.write_text(content)
+    assert check_notebook.main([str(path)]) == 1
+    assert "1_draft.ipynb" in capsys.readouterr().out
+
+
+def test_several_notebooks_are_checked(tmp_path, capsys):
+    good = write(tmp_path / "a", text(GOOD), code("x"))
+    bad = write(tmp_path / "b", text("no title"))
+    assert check_notebook.main([str(good), str(bad)]) == 1
+    assert capsys.readouterr().out.count("1_draft.ipynb") > 1

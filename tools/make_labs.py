@@ -26,14 +26,14 @@ METADATA = {
 
 
 class LabError(ValueError):
-    """A solution notebook that no lab can be made from; says which cell and why."""
+    """A solution notebook that makes no lab; the message says which cell and why."""
 
 
 # --- Reading --------------------------------------------------------------------------------------
 
 
 def read_solution(path: Path) -> list[dict]:
-    """The cells of a solution notebook, each with its source as one string.
+    """Return the cells of a solution notebook, each with its source as one string.
 
     Raises LabError for a file that is no notebook, and for a missing or repeated cell id.
     """
@@ -41,37 +41,38 @@ def read_solution(path: Path) -> list[dict]:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise LabError(f"{path.name} is not a notebook: {error}") from error
-    seen = set()
+    ids = set()
     for place, cell in enumerate(cells, start=1):
         cell["source"] = "".join(cell["source"])
         if "id" not in cell:
             raise LabError(f"{path.name}, cell {place} has no id: {cell['source'][:60]!r}")
-        if cell["id"] in seen:
+        if cell["id"] in ids:
             raise LabError(f"{path.name}: two cells have the id {cell['id']!r}")
-        seen.add(cell["id"])
+        ids.add(cell["id"])
     return cells
 
 
 def tags(cell: dict) -> list[str]:
+    """Return the tags of a cell."""
     return cell["metadata"].get("tags", [])
 
 
 def exercises(cells: list[dict], name: str) -> dict[str, str]:
-    """Exercise number by id of its check cell, in the order of the notebook.
+    """Return the exercise number by id of its check cell, in the order of the notebook.
 
     Raises LabError unless each check cell ends in a call `check("2.1", ...)`, once per number.
     """
-    found: dict[str, str] = {}
+    numbers: dict[str, str] = {}
     for cell in cells:
         if "check" not in tags(cell):
             continue
         number = _checked_number(cell["source"])
         if number is None:
             raise LabError(f'{name}, cell {cell["id"]} must end in check("2.1", ...)')
-        if number in found.values():
+        if number in numbers.values():
             raise LabError(f"{name}, cell {cell['id']} checks {number} a second time")
-        found[cell["id"]] = number
-    return found
+        numbers[cell["id"]] = number
+    return numbers
 
 
 def _checked_number(source: str) -> str | None:
@@ -89,7 +90,7 @@ def _checked_number(source: str) -> str | None:
 
 
 def lab_text(path: Path) -> str:
-    """The lab made from a solution notebook, as the text of its file. Raises LabError."""
+    """Return the text of the lab that a solution notebook gives. Raises LabError."""
     cells = [c for c in read_solution(path) if "solution-only" not in tags(c)]
     exercises(cells, path.name)
     lab, hidden = [], []
@@ -103,8 +104,11 @@ def lab_text(path: Path) -> str:
 
 
 def cut_solution(cell: dict, name: str) -> tuple[str, list[str]]:
-    """The cell's source with stubs for solutions, and the solutions' lines. Raises LabError."""
-    kept: list[str] = []
+    """Return the cell's source with stubs for solutions, and the solutions' lines.
+
+    Raises LabError for a marker without its partner or outside a code cell.
+    """
+    public: list[str] = []
     solution: list[str] = []
     inside = False
     for line in cell["source"].split("\n"):
@@ -116,14 +120,14 @@ def cut_solution(cell: dict, name: str) -> tuple[str, list[str]]:
         if marker == BEGIN:
             inside = True
             indent = line[: line.index("#")]
-            kept += [indent + stub for stub in STUB]
+            public += [indent + stub for stub in STUB]
         elif marker == END:
             inside = False
         else:
-            (solution if inside else kept).append(line)
+            (solution if inside else public).append(line)
     if inside:
         raise LabError(f"{name}, cell {cell['id']}: {BEGIN!r} without {END!r}")
-    return "\n".join(kept).rstrip("\n"), solution
+    return "\n".join(public).rstrip("\n"), solution
 
 
 def _lab_cell(cell: dict, source: str) -> dict:
@@ -158,9 +162,9 @@ def _guard(line: str, cell_id: str, lab: list[dict], name: str) -> None:
 
 
 def _file_text(notebook: dict) -> str:
-    """The notebook as a file's text, with a fingerprint of itself in its metadata.
+    """Return the notebook as a file's text, with a fingerprint of itself in its metadata.
 
-    The fingerprint tells a lab as it was generated from one that somebody has worked in.
+    The fingerprint distinguishes a generated lab from a lab that somebody has worked in.
     """
     mark = {"openmodels": {"generated": _fingerprint(notebook)}}
     notebook = {**notebook, "metadata": {**notebook["metadata"], **mark}}
@@ -172,7 +176,7 @@ def _fingerprint(notebook: dict) -> str:
 
 
 def is_generated(path: Path) -> bool:
-    """Whether the lab is just as some run of this tool wrote it: nobody's work is in it."""
+    """Return whether the lab is exactly as this tool wrote it: nobody has worked in it."""
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         mark = notebook["metadata"].pop("openmodels")
@@ -182,7 +186,7 @@ def is_generated(path: Path) -> bool:
 
 
 def write_labs(solutions: Path, labs: Path, *, force: bool = False) -> list[str]:
-    """Write a lab for every solution; returns a sentence for each edited lab left alone."""
+    """Write a lab for every solution; return a sentence for each edited lab, which stays."""
     texts = {labs / path.name: lab_text(path) for path in sorted(solutions.glob("*.ipynb"))}
     labs.mkdir(exist_ok=True)
     refused = []
@@ -198,7 +202,7 @@ def write_labs(solutions: Path, labs: Path, *, force: bool = False) -> list[str]
 
 
 def stale_labs(solutions: Path, labs: Path) -> list[str]:
-    """A sentence for each lab that is missing, differs from its solution or has none."""
+    """Return a sentence for each lab that is missing, stale or without a solution."""
     names = {path.name for path in solutions.glob("*.ipynb")}
     problems = [
         f"{path.name} has no solution"
@@ -206,15 +210,16 @@ def stale_labs(solutions: Path, labs: Path) -> list[str]:
         if path.name not in names
     ]
     for name in sorted(names):
-        wanted = lab_text(solutions / name).encode()
+        expected = lab_text(solutions / name).encode()
         if not (labs / name).exists():
             problems.append(f"{name} is missing")
-        elif (labs / name).read_bytes() != wanted:
+        elif (labs / name).read_bytes() != expected:
             problems.append(f"{name} is stale")
     return problems
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Write or check the labs on the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     parser.add_argument("--force", action="store_true", help="replace labs somebody worked in")

@@ -1,69 +1,93 @@
-"""Known mistakes of the exercises: what each lacks in words, and which of them an answer makes."""
+"""Compare an answer with known wrong answers, and expect what most checkers expect.
+
+A checker that meets a wrong result looks for the known mistake that gives the same result, and
+adds that mistake's message to its own.
+"""
 
 import copy
-import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from openmodels.check import NotYet, Wrong, expect_type
+from openmodels.check import NotYet, WrongAnswer, expect_type
 
 
-class Mistake(NamedTuple):
-    """A wrong answer and what it lacks, in words for the learner."""
+def pair_answers(
+    mistakes: Iterable[WrongAnswer],
+    *,
+    first: Callable | None = None,
+    second: Callable | None = None,
+) -> list[WrongAnswer]:
+    """Return mistakes in one of two functions as answers of both: the other function is right.
 
-    name: str
-    make: Any
-    why: str
+    first, second: the correct function for the place that the mistakes leave open.
+    """
+    return [
+        replace(
+            mistake, answer=(first, mistake.answer) if second is None else (mistake.answer, second)
+        )
+        for mistake in mistakes
+    ]
 
 
-def wrongs(mistakes: Sequence[Mistake]) -> list[Wrong]:
-    """Each mistake must be met with its own words."""
-    return [Wrong(one.name, one.make, re.escape(one.why)) for one in mistakes]
+def agree(result: Any, expected: Any, rtol: float = 1e-3) -> bool:
+    """Return whether two nested results have the same shape and close numbers.
 
-
-def agree(seen: Any, expected: Any, rtol: float = 1e-3) -> bool:
-    """Whether two nested results agree, whatever they are made of; False where they can't be."""
+    Lists, arrays and tensors may be mixed. Results that are not numbers never agree.
+    """
     try:
-        one, other = (np.asarray(plain(value), dtype=float) for value in (seen, expected))
+        first, second = (np.asarray(as_lists(value), dtype=float) for value in (result, expected))
     except (TypeError, ValueError):
         return False
-    return one.shape == other.shape and np.allclose(one, other, rtol=rtol, atol=1e-6)
+    return first.shape == second.shape and np.allclose(first, second, rtol=rtol, atol=1e-6)
 
 
-def plain(value: Any) -> Any:
-    """Tensors and arrays as lists, also within lists and tuples."""
+def as_lists(value: Any) -> Any:
+    """Return tensors and arrays as lists, also within lists and tuples."""
     if hasattr(value, "tolist"):
         value = value.detach() if hasattr(value, "detach") else value
         return value.tolist()
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def explain(answer: Callable, probes: Sequence[tuple], mistakes: Sequence[Mistake], **how) -> str:
-    """The words for the mistake that gives what the answer gives on every probe, "" for none."""
+def diagnose(
+    answer: Callable, probes: Sequence[tuple], mistakes: Iterable[WrongAnswer], rtol: float = 1e-3
+) -> str:
+    """Return the message of the mistake that agrees with the answer on every probe, or "".
+
+    probes: arguments of one call each; the answer gets copies of them.
+    """
     try:
-        seen = [answer(*copy.deepcopy(probe)) for probe in probes]
-    except Exception:  # a wrong answer may raise anything; then there is nothing to add
+        results = [answer(*copy.deepcopy(probe)) for probe in probes]
+    except Exception:  # a wrong answer may raise anything; then no mistake is recognised
         return ""
     for mistake in mistakes:
         if all(
-            agree(one, mistake.make(*probe), **how) for one, probe in zip(seen, probes, strict=True)
+            agree(result, mistake.answer(*probe), rtol)
+            for result, probe in zip(results, probes, strict=True)
         ):
-            return mistake.why
+            return mistake.message
     return ""
 
 
-def a_number(value: Any, what: str) -> int | float:
-    """A result that must be one number, also out of an array or a tensor."""
+def expect_number(value: Any, what: str) -> int | float:
+    """Return a result that must be a number, also if it is an array or a tensor of one element.
+
+    Raises NotYet for anything else.
+    """
     if getattr(value, "size", None) == 1 or (hasattr(value, "numel") and value.numel() == 1):
         value = value.item()
     expect_type(value, (int, float), what)
     return value
 
 
-def a_pair(value: Any, what: str, names: str) -> tuple[Any, Any]:
-    """A result that must hold two things; an array or a tensor of two rows will do."""
+def expect_pair(value: Any, what: str, names: str) -> tuple[Any, Any]:
+    """Return both parts of a result that must have two; an array or a tensor of two rows will do.
+
+    names: what the two parts are, for the message. Raises NotYet for anything else.
+    """
     if not getattr(value, "shape", ()):
         expect_type(value, (tuple, list), what, f"It returns two things: {names}.")
     if len(value) != 2:

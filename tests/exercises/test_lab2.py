@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,14 +10,21 @@ import ollama
 import pytest
 import torch
 
+from openmodels import sizing
 from openmodels.check import find
-from openmodels.exercises import lab2
+from openmodels.exercises.lab2 import (
+    ex_2_4_four_bits,
+    ex_2_5_gguf,
+    ex_2_7_measure,
+    ex_2_8_leaks,
+    ex_2_9_workshop,
+)
 from openmodels.gguf.export import gguf_file
 from openmodels.isolation import network
 
 
 def correct(number, *answers) -> bool:
-    outcome = find(number).judge(*answers)
+    outcome = find(number).load_checker().judge(*answers)
     assert outcome.state == "correct", outcome.message
     return True
 
@@ -27,24 +35,24 @@ def correct(number, *answers) -> bool:
 def test_four_bits():
     block = torch.zeros(1, 32)
     block[0, :2] = torch.tensor([4.0, -3.9])
-    codes, scales = lab2._quantise(block)
+    codes, scales = ex_2_4_four_bits.reference_quantise(block)
     assert scales.tolist() == [[-0.5]]
     assert codes[0].tolist() == [0, 15] + [8] * 30
-    assert lab2._dequantise(codes, scales)[0, :3].tolist() == [4, -3.5, 0]
+    assert ex_2_4_four_bits.reference_dequantise(codes, scales)[0, :3].tolist() == [4, -3.5, 0]
 
 
 def test_head_of_a_file():
     file = gguf_file("mini-qwen-xs")
-    assert lab2._counts(file) == (3, 50, 24)
-    assert lab2._string_value(file, "general.architecture") == "qwen2"
-    with lab2._written("port.tides", "port.name") as made:
-        assert lab2._string_value(made, "port.name") == "Port Lark, 百灵港"
+    assert ex_2_5_gguf.reference_counts(file) == (3, 50, 24)
+    assert ex_2_5_gguf.reference_text(file, "general.architecture") == "qwen2"
+    with ex_2_5_gguf.write_file("port.tides", "port.name") as file:
+        assert ex_2_5_gguf.reference_text(file, "port.name") == "Port Lark, 百灵港"
 
 
 def test_measures_of_a_script():
-    script = lab2.SCRIPTS["a scripted answer"]
-    seen, client = lab2._scripted(lab2._measure, script)
-    assert seen == pytest.approx(
+    script = ex_2_7_measure.SCRIPTS["a scripted answer"]
+    result, client = ex_2_7_measure.run_script(ex_2_7_measure.reference_measure, script)
+    assert result == pytest.approx(
         {"text": "The bakery is run by Mara.", "first": 1.25, "seen": 6, "told": 8, "read": 200}
     )
     assert client.clock.now == 100 + 2.25 + 0.5
@@ -55,19 +63,19 @@ def test_plan_of_the_example():
         num_hidden_layers=1, num_key_value_heads=1, head_dim=250, num_attention_heads=1,
         hidden_size=250, max_position_embeddings=32_768,
     )  # fmt: skip
-    plan = lab2._plan
+    plan = ex_2_9_workshop.reference_plan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab2.sizing, "kv_cache_bytes_per_token", lambda _: 100_000)
+        patch.setattr(ex_2_9_workshop.sizing, "kv_cache_bytes_per_token", lambda _: 100_000)
         held = plan(config, 4_000_000_000, 10_000_000_000, 3, 512)
     assert held == (3, 16_896, 9_968_800_000)
 
 
 def test_every_plan_fits_by_the_course_s_own_count():
-    for room in lab2.ROOMS.values():
+    for room in ex_2_9_workshop.ROOMS.values():
         config, weights, budget, people, least = room.call
-        slots, context, held = lab2._plan(*room.call)
-        cache = slots * lab2.sizing.kv_cache_bytes(config, context)
-        assert held == lab2.sizing.needed_bytes(weights, cache) <= budget
+        slots, context, held = ex_2_9_workshop.reference_plan(*room.call)
+        cache = slots * sizing.kv_cache_bytes(config, context)
+        assert held == sizing.needed_bytes(weights, cache) <= budget
         assert context >= least and 1 <= slots <= people
 
 
@@ -88,7 +96,7 @@ def test_codes_of_numpy_and_of_another_type():
         return (codes - 8) * np.repeat(scales, 32, axis=1)
 
     assert correct("2.4", quantise, dequantise)
-    assert correct("2.4", lab2._quantise, dequantise)
+    assert correct("2.4", ex_2_4_four_bits.reference_quantise, dequantise)
 
 
 def test_a_reader_that_maps_the_file():
@@ -115,7 +123,7 @@ def test_a_reader_that_maps_the_file():
                 for _ in range(count):
                     _, at = value(inner, at)
                 return None, at
-            return None, at + lab2.WIDTHS[kind]
+            return None, at + ex_2_5_gguf.WIDTHS[kind]
 
         at, texts = 24, {}
         for _ in range(counts(file)[2]):
@@ -144,7 +152,7 @@ def test_a_modelfile_in_small_letters_with_a_block():
 
 def test_scales_in_sixteen_bits_as_a_file_keeps_them():
     def quantise(matrix):
-        codes, scales = lab2._quantise(matrix)
+        codes, scales = ex_2_4_four_bits.reference_quantise(matrix)
         return codes, scales.half()
 
     def from_them(matrix):
@@ -154,67 +162,69 @@ def test_scales_in_sixteen_bits_as_a_file_keeps_them():
         codes = (blocks / torch.where(scales == 0, 1.0, scales) + 8.5).floor().clamp(0, 15)
         return codes.reshape(matrix.shape), scales[..., 0]
 
-    assert correct("2.4", quantise, lab2._dequantise)
-    assert correct("2.4", from_them, lab2._dequantise)
+    assert correct("2.4", quantise, ex_2_4_four_bits.reference_dequantise)
+    assert correct("2.4", from_them, ex_2_4_four_bits.reference_dequantise)
 
 
 def test_measures_as_dicts_and_with_generators():
     def measure(client, model, messages, clock=None):
-        clock = clock or lab2.time.perf_counter
+        clock = clock or time.perf_counter
         began, times, text = clock(), [], []
         for line in client.chat(model, messages, stream=True):
             if line["message"]["content"]:
                 times.append(clock())
                 text.append(line["message"]["content"])
         pace = (line["eval_count"] - 1) / (times[-1] - times[0])
-        told = line["eval_count"] / (line["eval_duration"] / 1e9)
+        rate = line["eval_count"] / (line["eval_duration"] / 1e9)
         read = line["prompt_eval_count"] / (line["prompt_eval_duration"] / 1e9)
         return {"text": "".join(text), "first": times[0] - began, "seen": np.float64(pace),
-                "told": told, "read": read}  # fmt: skip
+                "told": rate, "read": read}  # fmt: skip
 
     assert correct("2.7", measure)
 
 
 def test_the_scripted_client_answers_whole_as_the_server_would():
-    client = lab2.Scripted(lab2.SCRIPTS["a scripted answer"], lab2.Clock())
-    whole = client.chat("mini-qwen", lab2.ASKED)
+    client = ex_2_7_measure.ScriptedClient(
+        ex_2_7_measure.SCRIPTS["a scripted answer"], ex_2_7_measure.Clock()
+    )
+    whole = client.chat("mini-qwen", ex_2_7_measure.MESSAGES)
     assert isinstance(whole, ollama.ChatResponse)
     assert (whole.message.content, whole.eval_count) == ("The bakery is run by Mara.", 7)
 
 
 def test_leaks_by_one_watch_and_what_was_new_in_it():
     def leaks(clients, question):
-        found, before = {}, 0
-        with network.watch(block=True) as seen:
+        addresses, before = {}, 0
+        with network.watch(block=True) as watch:
             for name, client in clients.items():
                 try:
                     client(question)
                 except PermissionError:
                     pass
-                if new := seen.outside[before:]:
-                    found[name] = new[-1].address
-                before = len(seen.outside)
-        return found
+                if new := watch.outside[before:]:
+                    addresses[name] = new[-1].address
+                before = len(watch.outside)
+        return addresses
 
     assert correct("2.8", leaks)
 
 
 def test_clients_tell_what_they_are_said_to_tell():
     with network.FakeRemote() as first, network.FakeRemote() as second:
-        asked = lab2.clients(str.upper, first, second)
-        assert {one("at 9") for one in asked.values()} == {"AT 9"}
+        by_name = ex_2_8_leaks.clients(str.upper, first, second)
+        assert {client("at 9") for client in by_name.values()} == {"AT 9"}
         assert (first.heard, second.heard) == (["at 9"] * 2, ["at 9"] * 3)
-        assert asked["finch"]("at noon") == "AT NOON"
+        assert by_name["finch"]("at noon") == "AT NOON"
         assert len(second.heard) == 3
 
 
 def test_a_plan_as_a_list_of_numpy_integers():
-    assert correct("2.9", lambda *call: list(np.array(lab2._plan(*call))))
+    assert correct("2.9", lambda *call: list(np.array(ex_2_9_workshop.reference_plan(*call))))
 
 
 def test_a_plan_in_floats():
     def plan(config, weights, budget, people, least):
-        per_token = lab2.sizing.kv_cache_bytes_per_token(config)
+        per_token = sizing.kv_cache_bytes_per_token(config)
         needed = weights * 1.1 + 0.5e9
         tokens = (budget - needed) // per_token
         if tokens < least:

@@ -22,10 +22,10 @@ SOLUTION = '''def mean(values):
 
 
 def cell(cell_id, source, *tags, kind="code"):
-    found = {"cell_type": kind, "id": cell_id, "metadata": {"tags": list(tags)}, "source": source}
+    fields = {"cell_type": kind, "id": cell_id, "metadata": {"tags": list(tags)}, "source": source}
     if kind == "code":
-        found |= {"execution_count": 3, "outputs": []}
-    return found
+        fields |= {"execution_count": 3, "outputs": []}
+    return fields
 
 
 def demo_cells():
@@ -111,9 +111,9 @@ def test_somebodys_work_is_never_replaced_silently(course, capsys, work):
 
 
 def without_id():
-    found = cell("", "x = 1")
-    del found["id"]
-    return found
+    nameless = cell("", "x = 1")
+    del nameless["id"]
+    return nameless
 
 
 @pytest.mark.parametrize(
