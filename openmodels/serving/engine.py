@@ -196,6 +196,7 @@ def _set_cache(params: Any, embedding: bool) -> None:
 
         params.embedding = True
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.kv_unified_per_slot = params.n_ctx // params.n_parallel
         params.n_batch = params.n_ubatch = params.n_ctx
 
 

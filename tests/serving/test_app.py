@@ -689,7 +689,7 @@ def test_a_header_with_any_bytes_is_read_or_refused(data):
         if at < len(changed):
             changed[at] = byte
     try:
-        parsed = header._read(header._Bytes(bytes(changed)))
+        parsed = header._read(header._Reader(bytes(changed)))
     except ValueError:
         return
     assert parsed.parameters >= 0 and parsed.architecture
@@ -701,7 +701,7 @@ def _small_gguf(made=[]) -> bytes:  # noqa: B006  (made once)
         file.parent.mkdir(parents=True, exist_ok=True)
         made.append(adapter(file, 1.0).read_bytes()[:600] + bytes(20_000))
         file.unlink()
-        assert header._read(header._Bytes(made[0])).architecture == "qwen2"
+        assert header._read(header._Reader(made[0])).architecture == "qwen2"
     return made[0]
 
 
