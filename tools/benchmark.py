@@ -49,6 +49,7 @@ def measure(model: transformers.PreTrainedModel, tokens: int, runs: int) -> tupl
 
 
 def main() -> None:
+    """Print the results as a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="as for openmodels.load (default: mini-qwen)")
     parser.add_argument("--tokens", type=int, default=128, help="decoded per run")

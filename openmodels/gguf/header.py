@@ -70,21 +70,25 @@ class _Reader:
         self.data, self.position = data, 0
 
     def take(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
         if size > len(self.data) - self.position:
             raise ValueError("it ends too early")
         self.position += size
         return self.data[self.position - size : self.position]
 
     def scalar(self, form: str) -> Any:
+        """Return the next number, in a format of `struct`."""
         return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
 
     def string(self, max_size: int | None = None) -> str:
+        """Return the next string, of at most `max_size` bytes."""
         size = self.scalar("Q")
         if max_size is not None and size > max_size:
             raise ValueError(f"a name of {size} bytes")
         return self.take(size).decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> Any:
+        """Return the next metadata value of a type of GGUF."""
         if kind in SCALARS:
             return self.scalar(SCALARS[kind])
         if kind == STRING:
