@@ -1,6 +1,6 @@
-"""Speeds of a model on this machine: `python tools/benchmark.py [NAME]`. Prints; asserts nothing.
+"""Prints a model's speed on this machine: `python tools/benchmark.py [NAME]`.
 
-Latency to first token and decoding are medians over `--runs`; peak memory is the process's own.
+Time to first token and decoding speed are medians over `--runs`; peak memory is this process's.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,10 +19,10 @@ import openmodels
 
 
 def peak_memory() -> float:
-    """Most memory this process has held, in GB."""
-    used = psutil.Process().memory_info()
-    if hasattr(used, "peak_wset"):  # Windows
-        return used.peak_wset / 1e9
+    """Return the most memory that this process has used, in GB."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return memory.peak_wset / 1e9
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
@@ -29,8 +30,11 @@ def peak_memory() -> float:
 
 
 @torch.no_grad()
-def measure(model, tokens: int, runs: int) -> tuple[float, float]:
-    """(seconds to the first token of a 64-token prompt, decoded tokens per second), medians."""
+def measure(model: transformers.PreTrainedModel, tokens: int, runs: int) -> tuple[float, float]:
+    """Return (seconds to the first token of a 64-token prompt, decoded tokens per second).
+
+    Both are medians over `runs`; one more run warms up.
+    """
     prompt = torch.randint(20, model.config.vocab_size, (1, 64), device=model.device)
     settings = dict(attention_mask=torch.ones_like(prompt), do_sample=False)
     first, rates = [], []
@@ -45,6 +49,7 @@ def measure(model, tokens: int, runs: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Print the results as a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="as for openmodels.load (default: mini-qwen)")
     parser.add_argument("--tokens", type=int, default=128, help="decoded per run")
@@ -55,7 +60,7 @@ def main() -> None:
     loaded = time.perf_counter() - start
     first, rate = measure(model, options.tokens, options.runs)
     print(f"load, with imports       {loaded:8.1f} s")
-    print(f"latency to first token   {1000 * first:8.1f} ms")
+    print(f"time to first token      {1000 * first:8.1f} ms")
     print(f"decoding, one row        {rate:8.0f} tokens/s")
     print(f"peak memory              {peak_memory():8.2f} GB")
 

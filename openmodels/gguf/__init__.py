@@ -1,1 +1,1 @@
-"""GGUF files: written from a model folder, read, described by a Modelfile."""
+"""GGUF files: export a model folder, read a header, parse a Modelfile."""

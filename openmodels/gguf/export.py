@@ -1,16 +1,17 @@
-"""From a model's folder to GGUF, the file llama.cpp and Ollama read.
+"""Exports a model's folder to GGUF, the file format of llama.cpp and Ollama.
 
-`export(folder, file, kind)` writes one; `gguf_file("mini-qwen", "f16")` makes it on first use and
-keeps it in a cache. Four architectures are known: Qwen2, Mistral (llama.cpp's "llama"), Llama 4
-and DeepSeek-V3 ("deepseek2"), under the names that llama.cpp gives their parts.
+`export(folder, file, kind)` writes a file; `gguf_file("mini-qwen", "f16")` writes it on first use
+and caches it. Four architectures are supported: Qwen2, Mistral (llama.cpp's "llama"), Llama 4 and
+DeepSeek-V3 ("deepseek2"). Keys and tensors have llama.cpp's names.
 """
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -40,24 +41,24 @@ ARCHITECTURES = {
     "Llama4ForCausalLM": gguf.MODEL_ARCH.LLAMA4,
     "Llama4ForConditionalGeneration": gguf.MODEL_ARCH.LLAMA4,
 }
-# llama.cpp leaves out the norm of queries and keys only where it counts as many experts.
+# llama.cpp omits the norm of queries and keys only for a model with this many experts.
 MAVERICK_EXPERTS = 128
-FILLING = {
+FIM_KEYS = {  # tokens for filling in the middle
     "<|fim_prefix|>": gguf.Keys.Tokenizer.FIM_PRE_ID,
     "<|fim_suffix|>": gguf.Keys.Tokenizer.FIM_SUF_ID,
     "<|fim_middle|>": gguf.Keys.Tokenizer.FIM_MID_ID,
 }
 PREFIXES = ("language_model.", "model.language_model.")
-VERSION = 3  # of what this module writes: part of the key of the cache
+VERSION = 3  # of this module's output: part of the cache's key
 
 Tensors = Iterator[tuple[str, np.ndarray]]
 
 
 def export(home: Path, file: Path, kind: str = "f16") -> Path:
-    """Write the language model in a folder as one GGUF file, complete or not at all.
+    """Write the language model in a folder as one GGUF file, completely or not at all.
 
-    kind: a key of `KINDS`, for the matrices; norms and biases stay float32. Raises ValueError for
-    another kind or an architecture this module does not know.
+    kind: a key of `KINDS`, for the matrices; norms and biases stay float32. Returns `file`.
+    Raises ValueError for another kind or an unsupported architecture.
     """
     config = AutoConfig.from_pretrained(home)
     architecture = ARCHITECTURES.get((config.architectures or [""])[0])
@@ -72,76 +73,71 @@ def export(home: Path, file: Path, kind: str = "f16") -> Path:
     def fill(writer: gguf.GGUFWriter) -> None:
         text = config.get_text_config()
         writer.add_name(Path(home).name)
-        tell_kind(writer, kind)
-        describe(writer, text, architecture)
-        tell_tokens(writer, Path(home), config)
+        add_kind(writer, kind)
+        add_shape(writer, text, architecture)
+        add_tokenizer(writer, Path(home), config)
         names = gguf.get_tensor_name_map(architecture, text.num_hidden_layers)
-        for name, values in renamed(Path(home), text, architecture):
-            known = names.get_name(name, try_suffixes=(".weight", ".bias"))
-            if known is None:
+        for name, values in language_tensors(Path(home), text, architecture):
+            gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            if gguf_name is None:
                 raise ValueError(f"{home} has a tensor {name} that llama.cpp has no name for")
-            add(writer, known, values, kind)
+            add_tensor(writer, gguf_name, values, kind)
 
-    return written(file, gguf.MODEL_ARCH_NAMES[architecture], fill)
+    return write_file(file, gguf.MODEL_ARCH_NAMES[architecture], fill)
 
 
-def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = False) -> Path:
+def export_vision(home: Path, file: Path, kind: str = "f16", transposed: bool = False) -> Path:
     """Write the vision tower and projector of a Llama 4 as llama.cpp's second file, the mmproj.
 
-    llama.cpp hands the language model a picture's tokens column by column, transformers row by row.
-    turned: write weights for pictures whose rows and columns are swapped; given such a picture,
-    llama.cpp's order is the one the model was trained with. It also leaves out <|image|>, the token
-    before the patches; answers stay. ValueError where there are no pictures.
+    llama.cpp passes a picture's tokens to the language model column by column, transformers row by
+    row. transposed: write weights for pictures whose rows and columns are swapped; for such a
+    picture llama.cpp's order is the order of training. llama.cpp also omits <|image|>, the token
+    before the patches, which does not change the answers. Returns `file`. Raises ValueError for a
+    model without a vision tower.
     """
     config = AutoConfig.from_pretrained(home)
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")
-    seen = json.loads((Path(home) / "preprocessor_config.json").read_text(encoding="utf-8"))
+    pixels = json.loads((Path(home) / "preprocessor_config.json").read_text(encoding="utf-8"))
 
     def fill(writer: gguf.GGUFWriter) -> None:
         writer.add_type(gguf.GGUFType.MMPROJ)
         writer.add_name(Path(home).name)
-        tell_kind(writer, kind)
-        writer.add_clip_has_vision_encoder(True)
-        writer.add_clip_projector_type(gguf.VisionProjectorType.LLAMA4)
-        writer.add_vision_projection_dim(config.get_text_config().hidden_size)
-        writer.add_vision_image_size(vision.image_size)
-        writer.add_vision_patch_size(vision.patch_size)
-        writer.add_vision_embedding_length(vision.hidden_size)
-        writer.add_vision_feed_forward_length(vision.intermediate_size)
-        writer.add_vision_block_count(vision.num_hidden_layers)
-        writer.add_vision_head_count(vision.num_attention_heads)
-        writer.add_vision_attention_layernorm_eps(vision.norm_eps)
-        writer.add_vision_projector_scale_factor(round(1 / vision.pixel_shuffle_ratio))
-        writer.add_vision_image_mean(seen["image_mean"])
-        writer.add_vision_image_std(seen["image_std"])
-        writer.add_vision_use_gelu(True)
+        add_kind(writer, kind)
+        add_vision_shape(writer, vision, config.get_text_config().hidden_size)
+        writer.add_vision_image_mean(pixels["image_mean"])
+        writer.add_vision_image_std(pixels["image_std"])
         names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, vision.num_hidden_layers)
         for name, values in tensors(Path(home)):
             if not name.startswith(("vision_model.", "multi_modal_projector.")):
                 continue
             if name.endswith("positional_embedding_vlm"):
                 name += ".weight"
-            known = names.get_name(name, try_suffixes=(".weight", ".bias"))
-            known = {"multi_modal_projector.linear_1.weight": "mm.model.fc.weight"}.get(name, known)
-            if turned:
-                values = turn(name, values, vision)
-            # the name map thinks of another model here
-            add(writer, known.replace("attn_post_norm", "ln2"), values, kind)
+            if name == "multi_modal_projector.linear_1.weight":
+                gguf_name = "mm.model.fc.weight"
+            else:
+                gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            if transposed:
+                values = transpose(name, values, vision)
+            # the name map has another model's name here
+            add_tensor(writer, gguf_name.replace("attn_post_norm", "ln2"), values, kind)
 
-    return written(file, "clip", fill)
+    return write_file(file, "clip", fill)
 
 
-def turn(name: str, values: np.ndarray, vision: PreTrainedConfig) -> np.ndarray:
-    """A tensor of the vision tower, for pictures whose rows and columns are swapped."""
+def transpose(name: str, values: np.ndarray, vision: PreTrainedConfig) -> np.ndarray:
+    """Return a tensor of the vision tower for pictures whose rows and columns are swapped.
+
+    The shape stays the same; a second call restores the tensor.
+    """
     side, patch = vision.image_size // vision.patch_size, vision.patch_size
     if name.endswith("patch_embedding.linear.weight"):  # (out, channels * rows * columns)
         return values.reshape(len(values), -1, patch, patch).swapaxes(2, 3).reshape(values.shape)
-    if "positional_embedding_vlm" in name:  # (rows * columns and one for the class, width)
+    if "positional_embedding_vlm" in name:  # (rows * columns + 1 for the class, width)
         grid = values[:-1].reshape(side, side, -1).swapaxes(0, 1).reshape(side * side, -1)
         return np.concatenate([grid, values[-1:]])
-    if ".q_proj." in name or ".k_proj." in name:  # half of each head turns by column, half by row
+    if ".q_proj." in name or ".k_proj." in name:  # half of each head rotates by column, half by row
         halves = values.reshape(vision.num_attention_heads, 2, -1)
         return halves[:, ::-1].reshape(values.shape)
     if name.endswith("vision_adapter.mlp.fc1.weight"):  # (out, rows * columns of a square * width)
@@ -151,14 +147,14 @@ def turn(name: str, values: np.ndarray, vision: PreTrainedConfig) -> np.ndarray:
     return values
 
 
-def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], None]) -> Path:
-    """Let `fill` write into a neighbour of `file`, then put it in its place in one step."""
+def write_file(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], None]) -> Path:
+    """Let `fill` add keys and tensors to a draft, then move it to `file` in one step."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
     os.close(handle)
     try:
-        writer = gguf.GGUFWriter(draft, architecture, use_temp_file=True)  # not in memory
+        writer = gguf.GGUFWriter(draft, architecture, use_temp_file=True)  # not memory
         fill(writer)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -170,51 +166,34 @@ def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], Non
     return file
 
 
-def tell_kind(writer: gguf.GGUFWriter, kind: str) -> None:
-    """The kind of most matrices; where they are in blocks, also the version of the blocks."""
+def add_kind(writer: gguf.GGUFWriter, kind: str) -> None:
+    """Add the kind of most matrices and, for a kind with blocks, the version of the blocks."""
     writer.add_file_type(FILE_TYPES[kind])
     if KINDS[kind] not in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
-def describe(writer: gguf.GGUFWriter, text: PreTrainedConfig, architecture) -> None:
-    """The shape of the language model, under the keys that llama.cpp reads."""
-    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    wide = getattr(text, "intermediate_size_mlp", None) or text.intermediate_size
+def add_shape(
+    writer: gguf.GGUFWriter, text: PreTrainedConfig, architecture: gguf.MODEL_ARCH
+) -> None:
+    """Add the shape of the language model under llama.cpp's keys."""
+    intermediate_size = getattr(text, "intermediate_size_mlp", None) or text.intermediate_size
     writer.add_context_length(text.max_position_embeddings)
     writer.add_embedding_length(text.hidden_size)
     writer.add_block_count(text.num_hidden_layers)
-    writer.add_feed_forward_length(wide)
-    writer.add_head_count(heads)
+    writer.add_feed_forward_length(intermediate_size)
+    writer.add_head_count(text.num_attention_heads)
     writer.add_layer_norm_rms_eps(text.rms_norm_eps)
     writer.add_rope_freq_base(text.rope_parameters["rope_theta"])
     writer.add_vocab_size(text.vocab_size)
     if architecture == gguf.MODEL_ARCH.DEEPSEEK2:
-        # llama.cpp sees latent attention as one wide key-value head
-        writer.add_head_count_kv(1)
-        writer.add_key_length(text.kv_lora_rank + text.qk_rope_head_dim)
-        writer.add_value_length(text.kv_lora_rank)
-        writer.add_key_length_mla(text.qk_nope_head_dim + text.qk_rope_head_dim)
-        writer.add_value_length_mla(text.v_head_dim)
-        writer.add_q_lora_rank(text.q_lora_rank)
-        writer.add_kv_lora_rank(text.kv_lora_rank)
-        writer.add_rope_dimension_count(text.qk_rope_head_dim)
-        writer.add_leading_dense_block_count(text.first_k_dense_replace)
-        writer.add_expert_feed_forward_length(text.moe_intermediate_size)
-        writer.add_expert_count(text.n_routed_experts)
-        writer.add_expert_used_count(text.num_experts_per_tok)
-        writer.add_expert_shared_count(text.n_shared_experts)
-        writer.add_expert_group_count(text.n_group)
-        writer.add_expert_group_used_count(text.topk_group)
-        writer.add_expert_weights_scale(text.routed_scaling_factor)
-        writer.add_expert_weights_norm(text.norm_topk_prob)
-        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        add_deepseek_shape(writer, text)
         return
-    writer.add_head_count_kv(kv_heads)
-    writer.add_key_length(width)
-    writer.add_value_length(width)
-    writer.add_rope_dimension_count(width)
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    writer.add_head_count_kv(text.num_key_value_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
     if architecture == gguf.MODEL_ARCH.LLAMA4:
         writer.add_interleave_moe_layer_step(text.interleave_moe_layer_step)
         writer.add_expert_feed_forward_length(text.intermediate_size)
@@ -222,68 +201,119 @@ def describe(writer: gguf.GGUFWriter, text: PreTrainedConfig, architecture) -> N
         writer.add_expert_used_count(text.num_experts_per_tok)
 
 
-def copies(text: PreTrainedConfig) -> int:
-    """How often each expert of a Llama 4 must stand in the file.
+def add_deepseek_shape(writer: gguf.GGUFWriter, text: PreTrainedConfig) -> None:
+    """Add latent attention, which llama.cpp treats as one wide key-value head, and the experts."""
+    writer.add_head_count_kv(1)
+    writer.add_key_length(text.kv_lora_rank + text.qk_rope_head_dim)
+    writer.add_value_length(text.kv_lora_rank)
+    writer.add_key_length_mla(text.qk_nope_head_dim + text.qk_rope_head_dim)
+    writer.add_value_length_mla(text.v_head_dim)
+    writer.add_q_lora_rank(text.q_lora_rank)
+    writer.add_kv_lora_rank(text.kv_lora_rank)
+    writer.add_rope_dimension_count(text.qk_rope_head_dim)
+    writer.add_leading_dense_block_count(text.first_k_dense_replace)
+    writer.add_expert_feed_forward_length(text.moe_intermediate_size)
+    writer.add_expert_count(text.n_routed_experts)
+    writer.add_expert_used_count(text.num_experts_per_tok)
+    writer.add_expert_shared_count(text.n_shared_experts)
+    writer.add_expert_group_count(text.n_group)
+    writer.add_expert_group_used_count(text.topk_group)
+    writer.add_expert_weights_scale(text.routed_scaling_factor)
+    writer.add_expert_weights_norm(text.norm_topk_prob)
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
 
-    llama.cpp tells Maverick, which does not norm queries and keys, from Scout by its 128 experts.
-    Of a router's equal rows one is chosen, whichever, so copies change no result.
+
+def add_vision_shape(
+    writer: gguf.GGUFWriter, vision: PreTrainedConfig, projection_dim: int
+) -> None:
+    """Add the shape of the vision tower. projection_dim: the language model's hidden_size."""
+    writer.add_clip_has_vision_encoder(True)
+    writer.add_clip_projector_type(gguf.VisionProjectorType.LLAMA4)
+    writer.add_vision_projection_dim(projection_dim)
+    writer.add_vision_image_size(vision.image_size)
+    writer.add_vision_patch_size(vision.patch_size)
+    writer.add_vision_embedding_length(vision.hidden_size)
+    writer.add_vision_feed_forward_length(vision.intermediate_size)
+    writer.add_vision_block_count(vision.num_hidden_layers)
+    writer.add_vision_head_count(vision.num_attention_heads)
+    writer.add_vision_attention_layernorm_eps(vision.norm_eps)
+    writer.add_vision_projector_scale_factor(round(1 / vision.pixel_shuffle_ratio))
+    writer.add_vision_use_gelu(True)
+
+
+def copies(text: PreTrainedConfig) -> int:
+    """Return how often the file must contain each expert of a Llama 4.
+
+    llama.cpp recognises Maverick, which does not norm queries and keys, by its 128 experts. The
+    router selects one of several equal rows, so copies do not change the result.
     """
     return 1 if text.use_qk_norm else MAVERICK_EXPERTS // text.num_local_experts
 
 
-def tell_tokens(writer: gguf.GGUFWriter, home: Path, config: PreTrainedConfig) -> None:
-    """Tokenizer, special tokens and chat template."""
-    told = json.loads((home / "tokenizer.json").read_text(encoding="utf-8"))
-    names = json.loads((home / "tokenizer_config.json").read_text(encoding="utf-8"))
-    words = {number: token for token, number in told["model"]["vocab"].items()}
-    added = {token["id"]: token for token in told["added_tokens"]}
-    # llama.cpp finds an added token within words too, the name Frida in Friday; the longest is
-    # found first, so a word of the vocabulary that holds one is given as an added token itself
-    alone = [token["content"] for token in added.values() if token["single_word"]]
-    tokens, types = [], []
-    for number in range(config.get_text_config().vocab_size):
-        if number in added:
-            tokens.append(added[number]["content"])
-            special = added[number]["special"]
-            types.append(gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED)
-        elif number in words and any(token in words[number] for token in alone):
-            tokens.append(ByteLevel().decode([words[number]]))
-            types.append(gguf.TokenType.USER_DEFINED)
-        elif number in words:
-            tokens.append(words[number])
-            types.append(gguf.TokenType.NORMAL)
-        else:
-            tokens.append(f"[PAD{number}]")
-            types.append(gguf.TokenType.UNUSED)
+def add_tokenizer(writer: gguf.GGUFWriter, home: Path, config: PreTrainedConfig) -> None:
+    """Add the tokenizer, the special tokens and the chat template."""
+    tokenizer = json.loads((home / "tokenizer.json").read_text(encoding="utf-8"))
+    special = json.loads((home / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokens, types = vocabulary(tokenizer, config.get_text_config().vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    merges = told["model"]["merges"]
-    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
-    number_of = {token["content"]: number for number, token in added.items()}
-    writer.add_eos_token_id(number_of[names["eos_token"]])
-    writer.add_pad_token_id(number_of[names["pad_token"]])
+    merges = tokenizer["model"]["merges"]
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+    ids = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    writer.add_eos_token_id(ids[special["eos_token"]])
+    writer.add_pad_token_id(ids[special["pad_token"]])
     writer.add_add_bos_token(False)
-    for token, key in FILLING.items():
-        if token in number_of:
-            writer.add_uint32(key, number_of[token])
+    for token, key in FIM_KEYS.items():
+        if token in ids:
+            writer.add_uint32(key, ids[token])
     template = home / "chat_template.jinja"
     if template.exists():
         writer.add_chat_template(template.read_text(encoding="utf-8"))
 
 
+def vocabulary(
+    tokenizer: Mapping[str, Any], vocab_size: int
+) -> tuple[list[str], list[gguf.TokenType]]:
+    """Return the tokens of a tokenizer.json in the order of their ids, and the type of each.
+
+    llama.cpp finds an added token inside words too, such as the name Frida in Friday. It matches
+    the longest token first, so a vocabulary entry that contains an added token becomes an added
+    token itself.
+    """
+    entries = {number: token for token, number in tokenizer["model"]["vocab"].items()}
+    added = {token["id"]: token for token in tokenizer["added_tokens"]}
+    whole_words = [token["content"] for token in added.values() if token["single_word"]]
+    tokens, types = [], []
+    for number in range(vocab_size):
+        if number in added:
+            tokens.append(added[number]["content"])
+            special = added[number]["special"]
+            types.append(gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED)
+        elif number in entries and any(word in entries[number] for word in whole_words):
+            tokens.append(ByteLevel().decode([entries[number]]))
+            types.append(gguf.TokenType.USER_DEFINED)
+        elif number in entries:
+            tokens.append(entries[number])
+            types.append(gguf.TokenType.NORMAL)
+        else:
+            tokens.append(f"[PAD{number}]")
+            types.append(gguf.TokenType.UNUSED)
+    return tokens, types
+
+
 def tensors(home: Path) -> Tensors:
-    """Every tensor of a folder in float32, from all its safetensors files."""
+    """Yield name and values, in float32, of every tensor in a folder's safetensors files."""
     for file in sorted(home.glob("*.safetensors")):
         with safe_open(file, "pt") as opened:
             for name in opened.keys():
                 yield name, opened.get_tensor(name).float().numpy()
 
 
-def renamed(home: Path, text: PreTrainedConfig, architecture) -> Tensors:
-    """The language model's tensors, in the layouts llama.cpp computes with."""
-    apart: dict[str, dict[int, np.ndarray]] = {}
+def language_tensors(home: Path, text: PreTrainedConfig, architecture: gguf.MODEL_ARCH) -> Tensors:
+    """Yield the language model's tensors in llama.cpp's layouts, under transformers' names."""
+    experts: dict[str, dict[int, np.ndarray]] = {}
     for name, values in tensors(home):
         if name.startswith(("vision_model.", "multi_modal_projector.")):
             continue
@@ -302,47 +332,61 @@ def renamed(home: Path, text: PreTrainedConfig, architecture) -> Tensors:
         elif name.endswith("kv_b_proj.weight"):
             yield from split_latent(name, values, text)
         elif ".mlp.experts." in name:
-            layer, rest = name.split(".mlp.experts.")
-            number, part = rest.split(".", 1)
-            whole = f"{layer}.mlp.experts.{part}"
-            apart.setdefault(whole, {})[int(number)] = values
-            if len(apart[whole]) == text.n_routed_experts:
-                yield whole, np.stack([one for _, one in sorted(apart.pop(whole).items())])
+            layer, expert = name.split(".mlp.experts.")
+            number, part = expert.split(".", 1)
+            name = f"{layer}.mlp.experts.{part}"
+            experts.setdefault(name, {})[int(number)] = values
+            if len(experts[name]) == text.n_routed_experts:
+                matrices = experts.pop(name)
+                yield name, np.stack([matrices[number] for number in sorted(matrices)])
         else:
             yield name, values
 
 
 def interleaved(values: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of rotary pairs side by side, (a, b, a, b), where transformers has (a, a, b, b)."""
+    """Return the rows with rotary pairs side by side, (a, b, a, b); transformers has (a, a, b, b).
+
+    values: (heads * head_dim, in) or (heads * head_dim,).
+    """
     width = values.shape[0] // heads // 2
     return values.reshape(heads, 2, width, -1).swapaxes(1, 2).reshape(values.shape)
 
 
 def stacked(name: str, values: np.ndarray, times: int) -> Tensors:
-    """Llama 4's experts, (experts, in, out): turned, and gate apart from up."""
-    turned = np.repeat(values.swapaxes(1, 2), times, axis=0)
+    """Yield Llama 4's experts transposed, each `times` times, with gate and up separated.
+
+    values: (experts, in, out). Each yielded tensor: (experts * times, out, in).
+    """
+    matrices = np.repeat(values.swapaxes(1, 2), times, axis=0)
     if name.endswith("down_proj"):
-        yield name + ".weight", turned
+        yield name + ".weight", matrices
         return
-    gate, up = np.split(turned, 2, axis=1)
+    gate, up = np.split(matrices, 2, axis=1)
     yield name.replace("gate_up_proj", "gate_proj.weight"), gate
     yield name.replace("gate_up_proj", "up_proj.weight"), up
 
 
 def split_latent(name: str, values: np.ndarray, text: PreTrainedConfig) -> Tensors:
-    """What widens the latent, for keys (turned) and for values, one matrix a head."""
+    """Yield the projections from the latent: keys (heads, rank, head_dim), transposed, and values.
+
+    values: (heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank).
+    """
     heads, rank = text.num_attention_heads, text.kv_lora_rank
-    keys, rest = np.split(values.reshape(heads, -1, rank), [text.qk_nope_head_dim], axis=1)
+    keys, value_rows = np.split(values.reshape(heads, -1, rank), [text.qk_nope_head_dim], axis=1)
     yield name.replace("kv_b_proj", "k_b_proj"), keys.swapaxes(1, 2)
-    yield name.replace("kv_b_proj", "v_b_proj"), rest
+    yield name.replace("kv_b_proj", "v_b_proj"), value_rows
 
 
-def add(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: str) -> None:
-    """A tensor in the kind asked for: vectors, routers and what does not divide stay float32."""
+def add_tensor(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: str) -> None:
+    """Add a tensor in a kind.
+
+    Vectors, routers and the vision tower's embeddings stay float32. A matrix whose rows do not
+    divide into blocks is stored in float16.
+    """
     quant = KINDS[kind]
     block = gguf.GGML_QUANT_SIZES[quant][0]
-    whole = values.ndim < 2 or "ffn_gate_inp" in name or "embd" in name and name.startswith("v.")
-    if kind == "f32" or whole:
+    exact = values.ndim < 2 or "ffn_gate_inp" in name or "embd" in name and name.startswith("v.")
+    if kind == "f32" or exact:
         writer.add_tensor(name, np.ascontiguousarray(values, dtype=np.float32))
     elif kind == "f16" or values.shape[-1] % block:
         writer.add_tensor(name, np.ascontiguousarray(values, dtype=np.float16))
@@ -352,24 +396,24 @@ def add(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: str) -> No
 
 
 def cache() -> Path:
-    """Folder of the files made here: `OPENMODELS_CACHE`, or the user's cache directory."""
+    """Return the folder of exported files: `OPENMODELS_CACHE`, or one in the user's cache."""
     base = os.environ.get("OPENMODELS_CACHE")
     return Path(base) if base else Path.home() / ".cache" / "openmodels" / "gguf"
 
 
-def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False,
-              turned: bool = False) -> Path:  # fmt: skip
-    """The GGUF of a miniature or a folder, made on first use and kept by what is in the folder.
+def gguf_file(
+    name: str | Path, kind: str = "f16", vision: bool = False, transposed: bool = False
+) -> Path:
+    """Return the GGUF of a miniature or a folder, exported on first use.
 
-    vision: its vision tower instead of the language model; turned: as for `export_vision`.
-    Processes that ask at once wait for the first of them.
+    vision: its vision tower instead of the language model. transposed: as for `export_vision`.
+    The cache's key is a hash of the folder's files. Of several processes, one exports and the
+    others wait. Raises ValueError as `export` does.
     """
     home = minis.weights_dir(name)
-    key = hashlib.sha256(f"{VERSION} {gguf.GGUF_VERSION} {kind} {vision} {turned}".encode())
+    key = hashlib.sha256(f"{VERSION} {gguf.GGUF_VERSION} {kind} {vision} {transposed}".encode())
     for file in sorted(home.iterdir()):
-        if file.suffix in (".safetensors", ".jinja") or file.name.endswith("config.json") or (
-            file.name == "tokenizer.json"
-        ):  # fmt: skip
+        if _determines_export(file):
             key.update(file.name.encode())
             key.update(file.read_bytes())
     part = "mmproj-" if vision else ""
@@ -380,7 +424,16 @@ def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False,
     with FileLock(f"{file}.lock"):
         if not file.exists():
             if vision:
-                export_vision(home, file, kind, turned)
+                export_vision(home, file, kind, transposed)
             else:
                 export(home, file, kind)
     return file
+
+
+def _determines_export(file: Path) -> bool:
+    """Return whether an export depends on this file of a model's folder."""
+    return (
+        file.suffix in (".safetensors", ".jinja")
+        or file.name.endswith("config.json")
+        or file.name == "tokenizer.json"
+    )

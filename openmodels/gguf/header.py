@@ -1,7 +1,7 @@
-"""What a GGUF says of itself, read with every length checked against the file's.
+"""Reads the header of a GGUF file and checks every length against the file's size.
 
-For files that come from outside: `read(file)` returns a `Header` or raises ValueError, whatever
-the bytes are, and finds out that a file was cut off before llama.cpp maps it.
+For files of unknown origin: `read(file)` returns a `Header` or raises ValueError, whatever the
+bytes are. It detects a truncated file before llama.cpp maps it.
 """
 
 import mmap
@@ -13,7 +13,7 @@ from typing import Any
 
 import gguf
 
-MOST = 1 << 16  # metadata fields, tensors, bytes of a name
+MAX_COUNT = 1 << 16  # metadata fields, tensors, bytes of a name
 # GGUF's value types by number, as struct formats; 8 is a string, 9 an array
 SCALARS = {
     0: "B",
@@ -33,24 +33,25 @@ STRING, ARRAY = 8, 9
 
 @dataclass(frozen=True)
 class Header:
-    """metadata: GGUF's keys and values, arrays as lists. parameters: elements of all tensors."""
+    """A GGUF's metadata, with arrays as lists, and its parameters: elements of all tensors."""
 
     metadata: dict[str, Any]
     parameters: int
 
     @property
     def architecture(self) -> str:
+        """Return llama.cpp's name of the architecture, "" if there is none."""
         return str(self.metadata.get("general.architecture", ""))
 
     @property
     def context(self) -> int:
-        """Tokens it was trained on at once; 0 where it does not say."""
-        told = self.metadata.get(f"{self.architecture}.context_length", 0)
-        return told if isinstance(told, int) else 0
+        """Return the context length in tokens, 0 if the file has none."""
+        length = self.metadata.get(f"{self.architecture}.context_length", 0)
+        return length if isinstance(length, int) else 0
 
     @property
     def kind(self) -> str:
-        """How its matrices are kept, in Ollama's words."""
+        """Return the type of most matrices by Ollama's name, such as "Q4_0"."""
         try:
             name = gguf.LlamaFileType(self.metadata.get("general.file_type")).name
         except ValueError:
@@ -58,31 +59,36 @@ class Header:
         return name.removeprefix("ALL_").removeprefix("MOSTLY_")
 
     def has_token(self, token: str) -> bool:
+        """Return whether the vocabulary contains a token."""
         return token in (self.metadata.get("tokenizer.ggml.tokens") or [])
 
 
-class _Bytes:
-    """A place in the bytes of a file, which goes forward and not past the end."""
+class _Reader:
+    """Reads values from bytes in order. Raises ValueError instead of passing the end."""
 
     def __init__(self, data: mmap.mmap | bytes):
-        self.data, self.at = data, 0
+        self.data, self.position = data, 0
 
     def take(self, size: int) -> bytes:
-        if size > len(self.data) - self.at:
+        """Return the next `size` bytes."""
+        if size > len(self.data) - self.position:
             raise ValueError("it ends too early")
-        self.at += size
-        return self.data[self.at - size : self.at]
+        self.position += size
+        return self.data[self.position - size : self.position]
 
     def scalar(self, form: str) -> Any:
+        """Return the next number, in a format of `struct`."""
         return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
 
-    def string(self, most: int | None = None) -> str:
+    def string(self, max_size: int | None = None) -> str:
+        """Return the next string, of at most `max_size` bytes."""
         size = self.scalar("Q")
-        if most is not None and size > most:
+        if max_size is not None and size > max_size:
             raise ValueError(f"a name of {size} bytes")
         return self.take(size).decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> Any:
+        """Return the next metadata value of a type of GGUF."""
         if kind in SCALARS:
             return self.scalar(SCALARS[kind])
         if kind == STRING:
@@ -102,48 +108,54 @@ class _Bytes:
 
 
 def read(file: Path | str) -> Header:
-    """The header of a whole GGUF file. Raises ValueError saying what is wrong with it."""
+    """Return the header of a complete GGUF file. Raises ValueError with what is wrong with it."""
     with Path(file).open("rb") as opened:
         if not opened.seek(0, 2):
             raise ValueError("it is empty")
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read(_Bytes(data))
+            return _read(_Reader(data))
 
 
-def _read(data: _Bytes) -> Header:
+def _read(data: _Reader) -> Header:
     if data.take(4) != b"GGUF":
         raise ValueError("it does not begin with GGUF")
     version, tensors, fields = data.scalar("I"), data.scalar("Q"), data.scalar("Q")
     if version not in (2, 3):
         raise ValueError(f"version {version}; 2 and 3 are known")
-    if tensors > MOST or fields > MOST:
+    if tensors > MAX_COUNT or fields > MAX_COUNT:
         raise ValueError(f"{tensors} tensors and {fields} fields are too many")
     metadata: dict[str, Any] = {}
     for _ in range(fields):
-        key = data.string(MOST)
+        key = data.string(MAX_COUNT)
         metadata[key] = data.value(data.scalar("I"))
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment not in [1 << n for n in range(3, 17)]:
         raise ValueError(f"alignment {alignment!r}")
     ends, parameters = [0], 0
     for _ in range(tensors):
-        name, dimensions = data.string(MOST), data.scalar("I")
-        if dimensions > 4:
-            raise ValueError(f"{name!r} has {dimensions} dimensions")
-        shape = [data.scalar("Q") for _ in range(dimensions)]
-        kind, offset = data.scalar("I"), data.scalar("Q")
-        try:
-            block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
-        except (ValueError, KeyError):
-            raise ValueError(f"{name!r} is of an unknown type, {kind}") from None
-        elements = prod(shape)
-        if 0 in shape or (shape[0] if shape else 1) % block or offset % alignment:
-            raise ValueError(f"{name!r} has shape {shape} at {offset}")
-        ends.append(offset + elements // block * size)
+        elements, end = _read_tensor(data, alignment)
+        ends.append(end)
         parameters += elements
-    start = -(-data.at // alignment) * alignment
+    start = -(-data.position // alignment) * alignment
     if start + max(ends) > len(data.data) and tensors:
         raise ValueError(f"{start + max(ends):,} bytes are announced, {len(data.data):,} are here")
     if not isinstance(metadata.get("general.architecture"), str):
         raise ValueError("it names no architecture")
     return Header(metadata, parameters)
+
+
+def _read_tensor(data: _Reader, alignment: int) -> tuple[int, int]:
+    """Return a tensor's elements, and the byte of the data section at which it ends."""
+    name, dimensions = data.string(MAX_COUNT), data.scalar("I")
+    if dimensions > 4:
+        raise ValueError(f"{name!r} has {dimensions} dimensions")
+    shape = [data.scalar("Q") for _ in range(dimensions)]
+    kind, offset = data.scalar("I"), data.scalar("Q")
+    try:
+        block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+    except (ValueError, KeyError):
+        raise ValueError(f"{name!r} is of an unknown type, {kind}") from None
+    if 0 in shape or (shape[0] if shape else 1) % block or offset % alignment:
+        raise ValueError(f"{name!r} has shape {shape} at {offset}")
+    elements = prod(shape)
+    return elements, offset + elements // block * size

@@ -1,13 +1,19 @@
-"""Ollama's Modelfile, read into what its `create` takes: the Python client has no parser.
+"""Parses Ollama's Modelfile for its `create` endpoint; the Python client has no parser.
 
-made = parse('FROM mini-qwen\\nSYSTEM You answer in one word.\\nPARAMETER temperature 0')
-made.create(client, "brief")
+modelfile = parse('FROM mini-qwen\\nSYSTEM You answer in one word.\\nPARAMETER temperature 0')
+modelfile.create(client, "brief")
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ollama
 
 TEXTS = ("SYSTEM", "TEMPLATE", "LICENSE")
 ROLES = ("system", "user", "assistant")
@@ -17,17 +23,17 @@ NUMBERS = {
     "temperature": float, "top_p": float, "min_p": float, "typical_p": float,
     "repeat_penalty": float, "presence_penalty": float, "frequency_penalty": float,
 }  # fmt: skip
-LINE = re.compile(r"(?P<word>[A-Za-z]+)[ \t]+(?P<rest>.*)", re.DOTALL)
+LINE = re.compile(r"(?P<word>[A-Za-z]+)[ \t]+(?P<value>.*)", re.DOTALL)
 QUOTES = '"""'
 
 
 class ModelfileError(ValueError):
-    """What is wrong in a Modelfile, with the number of its line."""
+    """A mistake in a Modelfile, with the number of its line."""
 
 
 @dataclass
 class Modelfile:
-    """What a Modelfile says. parameters: by Ollama's names; `stop` is a list of texts."""
+    """A parsed Modelfile. base: FROM. parameters: by Ollama's names; `stop` is a list of texts."""
 
     base: str
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -37,87 +43,88 @@ class Modelfile:
     adapters: list[str] = field(default_factory=list)
     messages: list[dict[str, str]] = field(default_factory=list)
 
-    def create(self, client, name: str, folder: Path | str = ".") -> Any:
-        """Make the model on a server, through the official client; what the server says last.
+    def create(
+        self, client: ollama.Client, name: str, folder: Path | str = "."
+    ) -> ollama.ProgressResponse:
+        """Create the model on a server through the official client; return its last status.
 
-        folder: where FROM and ADAPTER paths are looked for. Files are uploaded as blobs first.
-        Raises FileNotFoundError for a path that is not there.
+        folder: the folder of relative FROM and ADAPTER paths. Files are uploaded as blobs first.
+        Raises FileNotFoundError for a missing path, and the client's ResponseError.
         """
-        told: dict[str, Any] = {}
+        body: dict[str, Any] = {}
         if is_path(self.base):
-            told["files"] = blobs(client, [self.base], folder)
+            body["files"] = blobs(client, [self.base], folder)
         else:
-            told["from_"] = self.base
+            body["from_"] = self.base
         if self.adapters:
-            told["adapters"] = blobs(client, self.adapters, folder)
-        told |= {
+            body["adapters"] = blobs(client, self.adapters, folder)
+        body |= {
             "system": self.system, "template": self.template, "license": self.licences,
             "parameters": self.parameters, "messages": self.messages,
         }  # fmt: skip
-        return client.create(model=name, **{key: value for key, value in told.items() if value})
+        return client.create(model=name, **{key: value for key, value in body.items() if value})
 
 
 def parse(text: str) -> Modelfile:
-    """Read a Modelfile. Raises ModelfileError with the line and what to write instead."""
-    found: Modelfile | None = None
-    later: list[tuple[int, str, str]] = []
-    for number, word, value in instructions(text):
-        if word != "FROM":
-            later.append((number, word, value))
-        elif found:
-            raise ModelfileError(f"line {number}: a second FROM; a model comes from one place")
-        else:
-            found = Modelfile(value)
-    if found is None:
+    """Return a parsed Modelfile. Raises ModelfileError with the line and what to write instead."""
+    lines = list(instructions(text))
+    bases = [(number, value) for number, word, value in lines if word == "FROM"]
+    if not bases:
         raise ModelfileError("no FROM line; write FROM and a model's name or a path to its file")
-    for number, word, value in later:
+    if len(bases) > 1:
+        raise ModelfileError(f"line {bases[1][0]}: a second FROM; a model comes from one place")
+    modelfile = Modelfile(bases[0][1])
+    for number, word, value in lines:
         if word == "PARAMETER":
-            name, _, given = value.partition(" ")
-            set_parameter(found.parameters, number, name.lower(), unquoted(given.strip()))
+            name, _, setting = value.partition(" ")
+            set_parameter(modelfile.parameters, number, name.lower(), unquoted(setting.strip()))
         elif word == "MESSAGE":
             role, _, content = value.partition(" ")
             if role not in ROLES:
                 raise ModelfileError(f"line {number}: role {role!r}; there are {', '.join(ROLES)}")
-            found.messages.append({"role": role, "content": unquoted(content.strip())})
+            modelfile.messages.append({"role": role, "content": unquoted(content.strip())})
         elif word == "LICENSE":
-            found.licences.append(value)
+            modelfile.licences.append(value)
         elif word == "ADAPTER":
-            found.adapters.append(value)
-        else:
-            setattr(found, word.lower(), value)
-    return found
+            modelfile.adapters.append(value)
+        elif word != "FROM":
+            setattr(modelfile, word.lower(), value)
+    return modelfile
 
 
-def instructions(text: str):
-    """(line number, instruction, value) for each; blocks in triple quotes may span lines."""
-    lines = text.splitlines()
-    at = 0
-    while at < len(lines):
-        number, line = at + 1, lines[at].strip()
-        at += 1
+def instructions(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number, instruction, value); a block in triple quotes may span lines.
+
+    Raises ModelfileError.
+    """
+    lines = iter(enumerate(text.splitlines(), 1))
+    for number, line in lines:
+        line = line.strip()
         if not line or line.startswith("#"):
             continue
-        told = LINE.fullmatch(line)
-        if told is None:
+        match = LINE.fullmatch(line)
+        if match is None:
             raise ModelfileError(f"line {number}: {line!r}; write an instruction and its value")
-        word, value = told["word"].upper(), told["rest"].strip()
+        word, value = match["word"].upper(), match["value"].strip()
         if word not in (*TEXTS, "FROM", "PARAMETER", "ADAPTER", "MESSAGE"):
-            raise ModelfileError(f"line {number}: no instruction {told['word']!r} is known")
-        if QUOTES in value and value.count(QUOTES) % 2:
-            block = [value]
-            while at < len(lines) and QUOTES not in lines[at]:
-                block.append(lines[at])
-                at += 1
-            if at == len(lines):
-                raise ModelfileError(f'line {number}: a block begins with """ and never ends')
-            block.append(lines[at].rstrip())
-            at += 1
-            value = "\n".join(block)
+            raise ModelfileError(f"line {number}: no instruction {match['word']!r} is known")
+        if value.count(QUOTES) % 2:
+            value = "\n".join([value, *_block(lines, number)])
         yield number, word, value if word in ("PARAMETER", "MESSAGE") else unquoted(value)
 
 
+def _block(lines: Iterator[tuple[int, str]], begin: int) -> Iterator[str]:
+    """Yield the lines of a block up to its closing quotes. begin: the number of its first line."""
+    for _, line in lines:
+        if QUOTES in line:
+            yield line.rstrip()
+            return
+        yield line
+    raise ModelfileError(f'line {begin}: a block begins with """ and never ends')
+
+
 def unquoted(value: str) -> str:
-    """The text without its single, or triple, double quotes."""
+    """Return a text without its single, or triple, double quotes."""
     for quotes in (QUOTES, '"'):
         if len(value) >= 2 * len(quotes) and value.startswith(quotes) and value.endswith(quotes):
             return value[len(quotes) : -len(quotes)].removeprefix("\n" if quotes == QUOTES else "")
@@ -125,6 +132,7 @@ def unquoted(value: str) -> str:
 
 
 def set_parameter(parameters: dict[str, Any], number: int, name: str, value: str) -> None:
+    """Convert a PARAMETER line's value and add it. number: of the line. Raises ModelfileError."""
     if name == "stop":
         parameters.setdefault("stop", []).append(value)
     elif name not in NUMBERS:
@@ -140,16 +148,16 @@ def set_parameter(parameters: dict[str, Any], number: int, name: str, value: str
 
 
 def is_path(base: str) -> bool:
-    """Whether FROM names a file rather than a model, as Ollama tells them apart."""
+    """Return whether FROM names a file and not a model, by Ollama's rule."""
     return base.startswith((".", "/", "~")) or base.endswith((".gguf", ".safetensors"))
 
 
-def blobs(client, paths: list[str], folder: Path | str) -> dict[str, str]:
-    """Upload files; their digests by file name."""
-    found = {}
+def blobs(client: ollama.Client, paths: list[str], folder: Path | str) -> dict[str, str]:
+    """Upload files and return their digests by file name. Raises FileNotFoundError."""
+    digests = {}
     for path in paths:
         file = Path(folder) / Path(path).expanduser()
         if not file.is_file():
             raise FileNotFoundError(f"no file {path} in {Path(folder)}")
-        found[file.name] = client.create_blob(file)
-    return found
+        digests[file.name] = client.create_blob(file)
+    return digests

@@ -1,7 +1,7 @@
-"""Speeds of the course's engine and server on this machine, each beside its peer, in one run.
+"""Compares the course's engine and server with their peers on this machine, in one run.
 
-`python -m openmodels.serving.benchmark [--small] [--json]`. Rounds of all peers alternate, so that
-other work on the machine affects them alike; numbers are medians over rounds. Asserts nothing.
+`python -m openmodels.serving.benchmark [--small] [--json]`. The rounds of all peers alternate, so
+other work on the machine affects them alike; results are medians over rounds. Asserts nothing.
 """
 
 import argparse
@@ -9,11 +9,12 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
@@ -23,157 +24,185 @@ from openmodels.gguf import export
 from openmodels.minis import evaluate
 from openmodels.serving import throughput
 from openmodels.serving.app import Server
-from openmodels.serving.engine import NONE_KEPT, Engine
+from openmodels.serving.engine import NO_KEEPALIVE, Engine
 
 PROMPT = "Who runs the bakery, and what does a coat cost at the market?"
-CLIENT = {"timeout": None, "trust_env": False, "limits": NONE_KEPT}  # both of them, to be fair
+CLIENT = {"timeout": None, "trust_env": False, "limits": NO_KEEPALIVE}  # the same for both servers
 SLOTS = 8
 SHAPE = "qwen2.5-0.5b"
+SHORT_ROUNDS = 40  # of requests for a single token
+
+Work = Callable[[], object]
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Work) -> float:
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def alternate(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each work over rounds in which all take their turn; one more warms up."""
-    taken = {name: [] for name in works}
-    for turn in range(rounds + 1):
+def alternate(works: Mapping[str, Work], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each work over rounds that run all of them in order.
+
+    One more round warms up.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
         for name, work in works.items():
-            took = seconds(work)
-            if turn:
-                taken[name].append(took)
-    return {name: statistics.median(times) for name, times in taken.items()}
+            duration = seconds(work)
+            if number:
+                times[name].append(duration)
+    return {name: statistics.median(durations) for name, durations in times.items()}
 
 
-def last(client: httpx.Client, path: str, told: dict) -> dict:
-    """An answer's last line, or the whole of it, if it comes as one."""
-    with client.stream("POST", path, json=told) as answer:
-        answer.raise_for_status()
-        lines = [line for line in answer.iter_lines() if line]
+def last_line(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the last line of a streamed response, or the whole of one that is not streamed.
+
+    Raises httpx.HTTPError.
+    """
+    with client.stream("POST", path, json=body) as response:
+        response.raise_for_status()
+        lines = [line for line in response.iter_lines() if line]
     return json.loads(lines[-1].removeprefix("data: "))
 
 
+def completion_options(tokens: int) -> dict[str, Any]:
+    """Return llama.cpp's options for exactly `tokens` tokens, the same on every run."""
+    return {"n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+
+
+def complete_all(pool: Executor, engine: Engine, prompt: str, tokens: int) -> None:
+    """Complete a prompt in SLOTS requests at the same time."""
+    options = completion_options(tokens)
+    list(pool.map(lambda _: engine.complete(prompt, **options), range(SLOTS)))
+
+
 def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
-    """Every figure, by its name: tokens per second, milliseconds, and ratios to the peer."""
+    """Return every result by its name: tokens per second, milliseconds, and ratios to the peer."""
+    return measure_engines(name, tokens, rounds) | measure_server(name, tokens, rounds)
+
+
+def measure_engines(name: str, tokens: int, rounds: int) -> dict[str, float]:
+    """Compare transformers with the engine: each quantisation, and one slot with several."""
     model, tokenizer = evaluate.load(minis.weights_dir(name))
-    asked = tokenizer(PROMPT, return_tensors="pt")
-    how = {"n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
-    same = {"model": name, "prompt": PROMPT, "raw": True, "stream": False, "keep_alive": -1}
-    options = {"temperature": 0, "num_predict": tokens}
-    found: dict[str, float] = {}
+    inputs = tokenizer(PROMPT, return_tensors="pt")
+    options = completion_options(tokens)
+
+    @torch.no_grad()
+    def generate() -> None:
+        model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+
     with ExitStack() as stack:
         engines = {
             kind: stack.enter_context(Engine(export.gguf_file(name, kind))) for kind in export.KINDS
         }
-        many = stack.enter_context(Engine(export.gguf_file(name, "f16"), slots=SLOTS))
+        batched = stack.enter_context(Engine(export.gguf_file(name, "f16"), slots=SLOTS))
+        pool = stack.enter_context(ThreadPoolExecutor(SLOTS))
+        single = {
+            f"engine {kind}": partial(engine.complete, PROMPT, **options)
+            for kind, engine in engines.items()
+        }
+        several = {
+            f"{SLOTS} texts, 1 slot": partial(complete_all, pool, engines["f16"], PROMPT, tokens),
+            f"{SLOTS} texts, {SLOTS} slots": partial(complete_all, pool, batched, PROMPT, tokens),
+        }
+        medians = alternate({"transformers": generate} | single | several, rounds)
+    results = {
+        f"{work}, tokens/s": tokens * (SLOTS if work in several else 1) / duration
+        for work, duration in medians.items()
+    }
+    results["engine f16 / transformers"] = (
+        results["engine f16, tokens/s"] / results["transformers, tokens/s"]
+    )
+    one_slot, all_slots = (medians[work] for work in several)
+    return results | {f"{SLOTS} slots / 1 slot": one_slot / all_slots}
+
+
+def measure_server(name: str, tokens: int, rounds: int) -> dict[str, float]:
+    """Compare the server with llama.cpp's own, which is its engine: same file, slots and text."""
+    generate = {"model": name, "prompt": PROMPT, "raw": True, "keep_alive": -1}
+    complete = completion_options(tokens) | {"prompt": PROMPT, "ignore_eos": False}
+    with ExitStack() as stack:
         server = stack.enter_context(Server(port=0))
         client = stack.enter_context(httpx.Client(base_url=server.address, **CLIENT))
-        pool = stack.enter_context(ThreadPoolExecutor(SLOTS))
 
-        def served(limit: int, stream: bool = False) -> dict:
-            told = same | {"options": options | {"num_predict": limit}, "stream": stream}
-            return last(client, "/api/generate", told)
+        def ask_server(limit: int, stream: bool) -> dict[str, Any]:
+            options = {"temperature": 0, "num_predict": limit}
+            return last_line(
+                client, "/api/generate", generate | {"options": options, "stream": stream}
+            )
 
-        def together(engine: Engine, texts: int) -> None:
-            list(pool.map(lambda _: engine.complete(PROMPT, **how), range(texts)))
+        length = ask_server(tokens, False)["eval_count"]  # the model may stop before the limit
+        engine = next(iter(server.pool.loaded.values())).engine
+        native = stack.enter_context(
+            httpx.Client(base_url=engine.address, headers=engine.headers, **CLIENT)
+        )
 
-        @torch.no_grad()
-        def plain() -> None:
-            model.generate(**asked, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
-
-        written = served(tokens)["eval_count"]  # it ends where the model ends
-        works: dict[str, Callable] = {"transformers": plain}
-        works |= {f"engine {k}": lambda e=e: e.complete(PROMPT, **how) for k, e in engines.items()}
-        works |= {
-            f"{SLOTS} texts, 1 slot": lambda: together(engines["f16"], SLOTS),
-            f"{SLOTS} texts, {SLOTS} slots": lambda: together(many, SLOTS),
-        }
-        taken = alternate(works, rounds)
-        for work, took in taken.items():
-            found[f"{work}, tokens/s"] = tokens * (SLOTS if "texts" in work else 1) / took
-        # the server's own engine is the peer of the server: the same file, slots and answer
-        under = next(iter(server.pool.loaded.values())).engine.address
-        native = stack.enter_context(httpx.Client(base_url=under, **CLIENT))
-
-        def direct(limit: int, stream: bool = False) -> None:
-            told = how | {"n_predict": limit, "prompt": PROMPT, "stream": stream}
-            last(native, "/completion", told | {"ignore_eos": False})
+        def ask_llama_cpp(limit: int, stream: bool) -> None:
+            last_line(native, "/completion", complete | {"n_predict": limit, "stream": stream})
 
         long = alternate(
             {
-                "server": lambda: served(written),
-                "llama.cpp's own server": lambda: direct(written),
-                "server, streamed": lambda: served(written, True),
-                "llama.cpp's own server, streamed": lambda: direct(written, True),
+                "server": lambda: ask_server(length, False),
+                "llama.cpp's own server": lambda: ask_llama_cpp(length, False),
+                "server, streamed": lambda: ask_server(length, True),
+                "llama.cpp's own server, streamed": lambda: ask_llama_cpp(length, True),
             },
             rounds,
         )
-        short = alternate(  # streamed by both: so the server asks llama.cpp
-            {"server": lambda: served(1, True), "llama.cpp": lambda: direct(1, True)}, 40
+        short = alternate(  # both streamed, because the server streams from llama.cpp
+            {"server": lambda: ask_server(1, True), "llama.cpp": lambda: ask_llama_cpp(1, True)},
+            SHORT_ROUNDS,
         )
-    found |= {f"{who}, tokens/s": written / took for who, took in long.items()}
-    found["server over llama.cpp, ms a request"] = 1000 * (short["server"] - short["llama.cpp"])
-    rate = "engine f16, tokens/s"
-    found["engine f16 / transformers"] = found[rate] / found["transformers, tokens/s"]
-    for how_sent in ("", ", streamed"):
-        found[f"server / llama.cpp's own server{how_sent}"] = (
-            long[f"llama.cpp's own server{how_sent}"] / long[f"server{how_sent}"]
+    results = {f"{peer}, tokens/s": length / duration for peer, duration in long.items()}
+    results["server over llama.cpp, ms a request"] = 1000 * (short["server"] - short["llama.cpp"])
+    for mode in ("", ", streamed"):
+        results[f"server / llama.cpp's own server{mode}"] = (
+            long[f"llama.cpp's own server{mode}"] / long[f"server{mode}"]
         )
-    found[f"{SLOTS} slots / 1 slot"] = (
-        taken[f"{SLOTS} texts, 1 slot"] / taken[f"{SLOTS} texts, {SLOTS} slots"]
-    )
-    return found
+    return results
 
 
-def batching(rounds: int) -> dict[str, float]:
-    """What slots bring where weights come from memory: a real shape's, 1 GB of random numbers.
+def measure_batching(rounds: int) -> dict[str, float]:
+    """Compare one slot with several for a real model's shape: 1 GB of random weights.
 
-    A miniature's weights stay in the processor's cache, so that eight slots share little there.
-    Raises MemoryError.
+    Slots share the reading of weights from memory. A miniature's weights stay in the processor's
+    cache, so it gains little. Raises MemoryError.
     """
-    how = {"n_predict": 24, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    tokens, works = 24, {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         home = throughput.random_model(SHAPE, folder / SHAPE)
         file = export.export(home, folder / f"{SHAPE}.gguf", "f16")
         pool = stack.enter_context(ThreadPoolExecutor(SLOTS))
-
-        def together(engine: Engine) -> None:
-            list(pool.map(lambda _: engine.complete("Hello", **how), range(SLOTS)))
-
-        works = {}
         for slots in (1, SLOTS):
             engine = stack.enter_context(Engine(file, slots=slots, context=256))
-            works[f"{SHAPE}'s shape, {SLOTS} texts, {slots} slot{'s' * (slots > 1)}"] = partial(
-                together, engine
-            )
-        one, many = alternate(works, rounds).values()
-    texts = SLOTS * how["n_predict"]
-    found = {
-        f"{name}, tokens/s": texts / took for name, took in zip(works, (one, many), strict=True)
-    }
-    return found | {f"{SLOTS} slots / 1 slot, {SHAPE}'s shape": one / many}
+            name = f"{SHAPE}'s shape, {SLOTS} texts, {slots} slot{'s' * (slots > 1)}"
+            works[name] = partial(complete_all, pool, engine, "Hello", tokens)
+        medians = alternate(works, rounds)
+    one_slot, all_slots = medians.values()
+    results = {f"{name}, tokens/s": SLOTS * tokens / duration for name, duration in medians.items()}
+    return results | {f"{SLOTS} slots / 1 slot, {SHAPE}'s shape": one_slot / all_slots}
 
 
 def main() -> None:
+    """Print the results as a table or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", default="mini-qwen", help="a miniature's name")
-    parser.add_argument("--tokens", type=int, default=128, help="written in each answer")
+    parser.add_argument("--tokens", type=int, default=128, help="generated per completion")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--small", action="store_true", help="without the shape of 1 GB")
+    parser.add_argument("--small", action="store_true", help="without the 1 GB shape")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    told = parser.parse_args()
-    found = measure(told.name, told.tokens, told.rounds)
-    if not told.small:
-        found |= batching(rounds=3)
-    if told.json:
-        print(json.dumps(found, indent=1))
+    options = parser.parse_args()
+    results = measure(options.name, options.tokens, options.rounds)
+    if not options.small:
+        results |= measure_batching(rounds=3)
+    if options.json:
+        print(json.dumps(results, indent=1))
         return
-    print(f"{told.name}, {torch.get_num_threads()} threads")
-    for name, value in found.items():
+    print(f"{options.name}, {torch.get_num_threads()} threads")
+    for name, value in results.items():
         print(f"{name:46} {value:9,.2f}" if value < 100 else f"{name:46} {value:9,.0f}")
 
 

@@ -1,6 +1,6 @@
-"""Engines by need: loaded when first asked for, kept for a while, unloaded when idle.
+"""Loads engines when a request needs them, and unloads them when they have been idle for a while.
 
-All of it runs on the server's event loop; loading and closing, which take time, on threads.
+The pool runs on the server's event loop. Loading and closing take time and run on threads.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,122 +16,143 @@ from typing import Any
 import httptools
 import httpx
 
-from openmodels.serving.engine import NONE_KEPT, Engine, EngineError, problem
+from openmodels.serving.engine import NO_KEEPALIVE, Engine, EngineError, problem
 from openmodels.serving.model_store import ApiError, Store, StoredModel
 
-KEEP = 300.0  # seconds
+DEFAULT_KEEP_ALIVE = 300.0  # seconds
 SLOTS = 8
-MOST_LOADED = 4
-MOST_CONTEXT = 4096  # tokens a slot has unless a request asks for more
-MOST_WAITING = 512  # as in Ollama
+MAX_LOADED_MODELS = 4
+MIN_CONTEXT = 256  # tokens per slot
+DEFAULT_CONTEXT = 4096  # tokens per slot, unless a request sets num_ctx
+MAX_PENDING = 512  # requests; Ollama's limit
+NEVER = datetime(2318, 1, 1, tzinfo=UTC)  # when a model expires that stays loaded
 
-Key = tuple[str, str, int, bool]
+Key = tuple[str, str, int, bool]  # name, digest, context, embedding
 
 
 class PooledEngine:
-    """An engine and who uses it. `turn` lets in as many texts as there are slots."""
+    """An engine with its users. `slots` admits as many requests as the engine has slots.
+
+    size: bytes of its files. `keep_alive` and `expires_in` are seconds.
+    """
 
     def __init__(self, key: Key, model: StoredModel, engine: Engine, size: int):
         self.key, self.model, self.engine, self.size = key, model, engine, size
         self.slots = asyncio.Semaphore(engine.slots)
-        self.users, self.keep_alive, self.since = 0, KEEP, time.monotonic()
+        self.users, self.keep_alive, self.idle_since = 0, DEFAULT_KEEP_ALIVE, time.monotonic()
 
     @property
     def expires_in(self) -> float:
-        """Seconds until it is unloaded, if nobody comes."""
-        return self.keep_alive if self.users else self.since + self.keep_alive - time.monotonic()
+        """Return the seconds until it is unloaded if no request arrives; inf for never."""
+        if self.users:
+            return self.keep_alive
+        return self.idle_since + self.keep_alive - time.monotonic()
 
     @property
     def expires_at(self) -> str:
-        far = datetime(2318, 1, 1, tzinfo=UTC)
-        at = (
-            far
-            if math.isinf(self.expires_in)
-            else datetime.now(UTC) + timedelta(seconds=self.expires_in)
-        )
+        """Return the time of unloading in ISO 8601, UTC."""
+        seconds = self.expires_in
+        at = NEVER if math.isinf(seconds) else datetime.now(UTC) + timedelta(seconds=seconds)
         return at.isoformat().replace("+00:00", "Z")
 
 
 class Pool:
-    """The engines of a server. `most`: how many at once; further models wait for an idle one."""
+    """The engines of a server.
 
-    def __init__(self, store: Store, most: int = MOST_LOADED, threads: int | None = None):
-        self.store, self._most, self._threads = store, most, threads
+    max_loaded: engines at the same time; a further model waits until another is idle.
+    threads: as for `Engine`.
+    """
+
+    def __init__(
+        self, store: Store, max_loaded: int = MAX_LOADED_MODELS, threads: int | None = None
+    ):
+        self.store, self._max_loaded, self._threads = store, max_loaded, threads
         self.loaded: dict[Key, PooledEngine] = {}
         self._loading: dict[Key, asyncio.Task] = {}
-        self._wanted: Counter[Key] = Counter()  # requests that wait for an engine
-        self._starting = 0  # engines that have a place and are not there yet
+        self._waiting: Counter[Key] = Counter()  # requests that wait for an engine to load
+        self._starting = 0  # engines that hold a place and are still loading
         self._changed = asyncio.Condition()
-        self._waiting = 0
+        self._pending = 0  # requests in all
         self._tasks: set[asyncio.Task] = set()
-        self._client = httpx.AsyncClient(timeout=None, trust_env=False, limits=NONE_KEPT)
+        self._client = httpx.AsyncClient(timeout=None, trust_env=False, limits=NO_KEEPALIVE)
 
     @asynccontextmanager
     async def use(
         self, model: StoredModel, num_ctx: int | None = None, embedding: bool = False,
         keep_alive: float | None = None,
     ) -> AsyncIterator[PooledEngine]:  # fmt: skip
-        """The engine of a model, for one request. Raises Refused."""
-        if self._waiting >= MOST_WAITING:
+        """Yield the engine of a model for one request, loading it first if necessary.
+
+        num_ctx: tokens per slot, limited to the model's. keep_alive: seconds it then stays loaded.
+        Raises ApiError(503) if too many requests are pending, ApiError(500) if it does not load.
+        """
+        if self._pending >= MAX_PENDING:
             raise ApiError(503, "server busy, please try again: maximum pending requests exceeded")
-        self._waiting += 1
+        self._pending += 1
         try:
-            loaded = await self._get(model, num_ctx, embedding)
-            loaded.users += 1
+            pooled = await self._get(model, num_ctx, embedding)
+            pooled.users += 1
             if keep_alive is not None:
-                loaded.keep_alive = keep_alive
+                pooled.keep_alive = keep_alive
             try:
-                yield loaded
+                yield pooled
             finally:
-                loaded.users -= 1
-                loaded.since = time.monotonic()
-                self._watch(loaded)
+                pooled.users -= 1
+                pooled.idle_since = time.monotonic()
+                self._schedule_unload(pooled)
         finally:
-            self._waiting -= 1
+            self._pending -= 1
 
     async def _get(self, model: StoredModel, num_ctx: int | None, embedding: bool) -> PooledEngine:
-        trained = (await asyncio.to_thread(self.store.header, model)).context or MOST_CONTEXT
-        context = min(max(num_ctx or MOST_CONTEXT, 256), trained)
+        header = await asyncio.to_thread(self.store.header, model)
+        context = max(num_ctx or DEFAULT_CONTEXT, MIN_CONTEXT)
+        context = min(context, header.context or DEFAULT_CONTEXT)
         key = (model.name, model.digest(), context, embedding)
-        self._wanted[key] += 1
+        self._waiting[key] += 1
         try:
             while key not in self.loaded:
                 task = self._loading.get(key)
                 if task is None:
-                    task = self._task(self._load(key, model))
+                    task = self._start_task(self._load(key, model))
                     self._loading[key] = task
-                await asyncio.shield(task)  # one who leaves does not stop it for the others
+                # a client that disconnects does not stop the loading for other clients
+                await asyncio.shield(task)
             return self.loaded[key]
         finally:
-            self._wanted[key] -= 1
+            self._waiting[key] -= 1
 
     async def _load(self, key: Key, model: StoredModel) -> None:
         try:
-            async with self._changed:
-                while len(self.loaded) + self._starting >= self._most:
-                    idle = [
-                        one
-                        for one in self.loaded.values()
-                        if not one.users and not self._wanted[one.key]
-                    ]
-                    if idle:
-                        await self._close(min(idle, key=lambda one: one.since))
-                    else:
-                        await self._changed.wait()
-                self._starting += 1
+            await self._reserve_place()
             try:
                 engine, size = await asyncio.to_thread(self._start, model, key[2], key[3])
                 self.loaded[key] = PooledEngine(key, model, engine, size)
-                self._watch(self.loaded[key])
+                self._schedule_unload(self.loaded[key])
             finally:
                 self._starting -= 1
         except EngineError as error:
             raise ApiError(500, str(error)) from error
         finally:
             del self._loading[key]
-            self._task(self._notify())
+            self._start_task(self._notify())
+
+    async def _reserve_place(self) -> None:
+        """Return when another engine may load; close the engine that is idle longest for it."""
+        async with self._changed:
+            while len(self.loaded) + self._starting >= self._max_loaded:
+                idle = [
+                    pooled
+                    for pooled in self.loaded.values()
+                    if not pooled.users and not self._waiting[pooled.key]
+                ]
+                if idle:
+                    await self._close(min(idle, key=lambda pooled: pooled.idle_since))
+                else:
+                    await self._changed.wait()
+            self._starting += 1
 
     def _start(self, model: StoredModel, context: int, embedding: bool) -> tuple[Engine, int]:
+        """Return a loaded engine and the bytes of its files."""
         engine = Engine(
             self.store.path(model),
             None if embedding else self.store.mmproj_path(model),
@@ -143,140 +164,158 @@ class Pool:
         )
         return engine, self.store.size(model)
 
-    def _task(self, work: Any) -> asyncio.Task:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        # an error goes to those who wait; when all have left, to nobody
+        # waiting requests receive the error; reading it here silences asyncio if none waits
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return task
 
-    def _watch(self, loaded: PooledEngine) -> None:
-        """Come back when its time is over; others may wait for an idle engine now."""
+    def _schedule_unload(self, pooled: PooledEngine) -> None:
+        """Check an idle engine now, for requests that wait for a place, and when it expires."""
 
-        def look() -> None:
-            self._task(self._look(loaded))
+        def check() -> None:
+            self._start_task(self._unload_if_expired(pooled))
 
-        if loaded.users == 0:
-            asyncio.get_running_loop().call_soon(look)
-            if not math.isinf(loaded.keep_alive):
-                asyncio.get_running_loop().call_later(max(loaded.expires_in, 0), look)
+        if pooled.users == 0:
+            asyncio.get_running_loop().call_soon(check)
+            if not math.isinf(pooled.keep_alive):
+                asyncio.get_running_loop().call_later(max(pooled.expires_in, 0), check)
 
-    async def _look(self, loaded: PooledEngine) -> None:
+    async def _unload_if_expired(self, pooled: PooledEngine) -> None:
         async with self._changed:
-            if not loaded.users and loaded.expires_in <= 0:
-                await self._close(loaded)
+            if not pooled.users and pooled.expires_in <= 0:
+                await self._close(pooled)
             self._changed.notify_all()
 
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _close(self, loaded: PooledEngine) -> None:
-        if self.loaded.get(loaded.key) is loaded:
-            del self.loaded[loaded.key]
-            await asyncio.to_thread(loaded.engine.close)
+    async def _close(self, pooled: PooledEngine) -> None:
+        if self.loaded.get(pooled.key) is pooled:
+            del self.loaded[pooled.key]
+            await asyncio.to_thread(pooled.engine.close)
 
     async def unload(self, name: str) -> None:
-        """Close the engines of a model: now, or when their last request is answered."""
-        for loaded in [one for one in self.loaded.values() if one.model.name == name]:
-            loaded.keep_alive = 0.0
-            await self._look(loaded)
+        """Close the engines of a model, now or when their last request is answered."""
+        for pooled in [pooled for pooled in self.loaded.values() if pooled.model.name == name]:
+            pooled.keep_alive = 0.0
+            await self._unload_if_expired(pooled)
 
     async def close(self) -> None:
-        """Close everything."""
+        """Close every engine and cancel what is still loading."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for loaded in list(self.loaded.values()):
-            await self._close(loaded)
+        for pooled in list(self.loaded.values()):
+            await self._close(pooled)
         await self._client.aclose()
 
-    # asking an engine
+    # requests to an engine
 
-    async def post(self, loaded: PooledEngine, path: str, told: dict[str, Any]) -> Any:
-        """llama.cpp's answer to a short question."""
+    async def post(self, pooled: PooledEngine, path: str, body: dict[str, Any]) -> Any:
+        """Return llama.cpp's response to a short request. Raises ApiError."""
+        engine = pooled.engine
         try:
-            answer = await self._client.post(loaded.engine.address + path, json=told)
+            response = await self._client.post(
+                engine.address + path, json=body, headers=engine.headers
+            )
         except httpx.HTTPError as error:
-            raise await self._lost(loaded, error) from error
-        if answer.status_code != 200:
-            raise _refusal(answer.status_code, answer.content)
-        return answer.json()
+            raise await self._lost(pooled, error) from error
+        if response.status_code != 200:
+            raise _api_error(response.status_code, response.content)
+        return response.json()
 
     async def stream(
-        self, loaded: PooledEngine, path: str, told: dict[str, Any]
+        self, pooled: PooledEngine, path: str, body: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Its answer in pieces. Whoever stops reading ends the engine's work as well."""
-        content = json.dumps(told | {"stream": True}).encode()
-        async with loaded.slots:
-            try:
-                async with aclosing(_lines(loaded.engine.address, path, content)) as lines:
-                    async for line in lines:
-                        if not line.startswith(b"data: ") or line == b"data: [DONE]":
-                            continue
-                        data = line.removeprefix(b"data: ")
-                        piece = json.loads(data)
-                        if "error" in piece:
-                            raise _refusal(piece["error"].get("code", 500), data)
-                        yield piece
-            except (OSError, EOFError, httptools.HttpParserError) as error:
-                raise await self._lost(loaded, error) from error
+        """Yield llama.cpp's response in chunks. Closing the iterator frees the slot.
 
-    async def _lost(self, loaded: PooledEngine, error: Exception) -> ApiError:
-        """An engine that does not answer is closed, and loaded anew when asked for again."""
-        await self._close(loaded)
+        Raises ApiError.
+        """
+        content = json.dumps(body | {"stream": True}).encode()
+        async with pooled.slots:
+            try:
+                async with aclosing(_response_events(pooled.engine, path, content)) as events:
+                    async for event in events:
+                        yield _chunk(event)
+            except (OSError, EOFError, httptools.HttpParserError) as error:
+                raise await self._lost(pooled, error) from error
+
+    async def _lost(self, pooled: PooledEngine, error: Exception) -> ApiError:
+        """Close an engine that does not respond; the next request loads it again."""
+        await self._close(pooled)
         return ApiError(500, f"the engine stopped: {type(error).__name__}")
 
 
-class _Body:
-    """What httptools finds in an answer: its body so far, and whether that is all."""
+class _ResponseBody:
+    """Collects what httptools parses: the body so far, and whether it is complete."""
 
     def __init__(self) -> None:
-        self.held, self.ended = b"", False
+        self.content, self.complete = b"", False
 
     def on_body(self, body: bytes) -> None:
-        self.held += body
+        """Append a part of the body."""
+        self.content += body
 
     def on_message_complete(self) -> None:
-        self.ended = True
+        """Note the end of the response."""
+        self.complete = True
 
 
-async def _lines(address: str, path: str, content: bytes) -> AsyncIterator[bytes]:
-    """The lines that llama.cpp answers to a body in JSON, as they come.
+async def _response_events(engine: Engine, path: str, content: bytes) -> AsyncIterator[bytes]:
+    """Yield the events of llama.cpp's response to a JSON body as they arrive, without "data: ".
 
-    By hand, because httpx takes a tenth of a millisecond for each piece, and a miniature's token
-    half a one. Raises Refused, OSError or EOFError.
+    Written without httpx, which takes 0.1 ms per chunk; a miniature generates a token in 0.5 ms.
+    Raises ApiError, OSError or EOFError.
     """
-    host, port = address.removeprefix("http://").split(":")
+    host, port = engine.address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in engine.headers.items())
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         writer.write(head.encode() + content)
-        body = _Body()
+        body = _ResponseBody()
         parser = httptools.HttpResponseParser(body)
-        while not body.ended:
+        while not body.complete:
             data = await reader.read(2**16)
             if not data:
-                raise EOFError("it closed the connection")
+                raise EOFError("llama.cpp closed the connection")
             parser.feed_data(data)
             if parser.get_status_code() == 200:
-                *whole, body.held = body.held.split(b"\n")
-                for line in whole:
-                    yield line
+                *lines, body.content = body.content.split(b"\n")
+                for event in _events(lines):
+                    yield event
         if parser.get_status_code() != 200:
-            raise _refusal(parser.get_status_code(), body.held)
+            raise _api_error(parser.get_status_code(), body.content)
     finally:
         writer.close()
 
 
+def _events(lines: list[bytes]) -> list[bytes]:
+    """Return the data of the events in a stream's lines, without the last, [DONE]."""
+    data = [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
+    return [event for event in data if event != b"[DONE]"]
+
+
+def _chunk(event: bytes) -> dict[str, Any]:
+    """Return an event as JSON. Raises ApiError for an error."""
+    chunk = json.loads(event)
+    if "error" in chunk:
+        raise _api_error(chunk["error"].get("code", 500), event)
+    return chunk
+
+
 class TooLong(ApiError):
-    """More tokens than a slot has."""
+    """The prompt has more tokens than a slot."""
 
 
-def _refusal(status: int, content: bytes) -> ApiError:
-    words, kind = problem(content)
+def _api_error(status: int, content: bytes) -> ApiError:
+    """Return llama.cpp's error response as the error that the server raises."""
+    message, kind = problem(content)
     if kind == "exceed_context_size_error":
-        return TooLong(400, words)
-    return ApiError(status, words)
+        return TooLong(400, message)
+    return ApiError(status, message)

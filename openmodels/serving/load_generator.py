@@ -1,8 +1,9 @@
-"""Readers for a server on this machine: how long each waits, and a queue to compare with.
+"""Puts a server on this machine under load, measures latencies, and computes them for a queue.
 
-`crowd` keeps a number of readers busy, `stream` sends them in at random moments; both ask an
-OpenAI-compatible server and note when each piece of each answer came. `queued` computes the same
-waits for slots of equal speed. Only addresses of this machine are asked.
+`crowd` runs a fixed number of clients (a closed loop); `stream` sends requests at given times,
+whether or not earlier ones are answered (an open loop). Both record when each chunk of each
+response arrives. `queued` computes the waiting times for slots of constant speed. The server
+speaks OpenAI's protocol: an `Engine`, or an address of this machine.
 """
 
 import asyncio
@@ -11,142 +12,164 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from openmodels.serving.engine import NONE_KEPT
+from openmodels.serving.engine import NO_KEEPALIVE, Engine
 
 HOSTS = ("127.0.0.1", "localhost", "::1")
-MOST_REQUESTS = 2000
-MOST_READERS = 256
-MOST_PIECES = 4096  # of one answer
-PATIENCE = 60.0  # seconds without a piece
+MAX_REQUESTS = 2000
+MAX_READERS = 256
+MAX_CHUNKS = 4096  # of one response
+TIMEOUT = 60.0  # seconds without a chunk
+
+Result = TypeVar("Result")
 
 
 class LoadError(RuntimeError):
-    """The server refused a reader, fell silent, or wrote what is no stream of pieces."""
+    """The server rejected a request, stopped responding, or sent no valid stream of chunks."""
 
 
 @dataclass(frozen=True)
-class Reader:
-    """One request. asked: seconds since the start of the run; came: the same for each piece."""
+class RequestTiming:
+    """The times of one request, in seconds since the start of the run.
 
-    asked: float
-    came: tuple[float, ...]
+    sent_at: when it was sent. chunk_times: when each chunk of the response arrived.
+    """
 
-    @property
-    def first(self) -> float:
-        """Seconds until the first piece."""
-        return self.came[0] - self.asked
+    sent_at: float
+    chunk_times: tuple[float, ...]
 
     @property
-    def whole(self) -> float:
-        """Seconds until the last piece."""
-        return self.came[-1] - self.asked
+    def time_to_first_token(self) -> float:
+        """Return the seconds until the first chunk (TTFT)."""
+        return self.chunk_times[0] - self.sent_at
 
     @property
-    def gap(self) -> float:
-        """Seconds between two pieces, on average; 0 where there is one piece only."""
-        return (self.came[-1] - self.came[0]) / max(len(self.came) - 1, 1)
+    def latency(self) -> float:
+        """Return the seconds until the last chunk."""
+        return self.chunk_times[-1] - self.sent_at
+
+    @property
+    def inter_token_latency(self) -> float:
+        """Return the mean seconds between two chunks; 0 for a single chunk."""
+        return (self.chunk_times[-1] - self.chunk_times[0]) / max(len(self.chunk_times) - 1, 1)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of the values do not exceed."""
+    """Return the smallest value that at least `share` (0 to 1) of the values do not exceed.
+
+    Raises ValueError without values, and for a share outside (0, 1].
+    """
     if not values or not 0 < share <= 1:
         raise ValueError("needs values, and a share above 0 and up to 1")
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
-def throughput(readers: Sequence[Reader]) -> float:
-    """Pieces per second, all readers together, from the first request to the last piece."""
-    span = max(one.came[-1] for one in readers) - min(one.asked for one in readers)
-    return sum(len(one.came) for one in readers) / span
+def throughput(timings: Sequence[RequestTiming]) -> float:
+    """Return the chunks per second of all requests, from the first request to the last chunk."""
+    begin = min(timing.sent_at for timing in timings)
+    end = max(timing.chunk_times[-1] for timing in timings)
+    return sum(len(timing.chunk_times) for timing in timings) / (end - begin)
 
 
 def arrivals(count: int, rate: float, seed: int = 0) -> list[float]:
-    """Seconds at which `count` readers come who know nothing of each other, `rate` a second.
+    """Return the times, in seconds, at which `count` independent requests arrive.
 
-    The pauses are exponential: a Poisson process. The first comes after the first pause.
+    rate: requests per second. The pauses are exponential (a Poisson process); the first request
+    arrives after the first pause. Raises ValueError for a rate that is not positive and finite.
     """
     if not rate > 0 or not math.isfinite(rate):
         raise ValueError(f"a rate of {rate} a second brings nobody")
-    drawn, at = random.Random(seed), 0.0
-    return [at := at + drawn.expovariate(rate) for _ in range(count)]
+    rng, time_now = random.Random(seed), 0.0
+    return [time_now := time_now + rng.expovariate(rate) for _ in range(count)]
 
 
 def queued(moments: Sequence[float], seconds: Sequence[float], slots: int = 1) -> list[float]:
-    """Seconds each reader waits for a slot, first come, first served.
+    """Return the seconds that each request waits for a slot, first come, first served.
 
-    moments: when each comes, in order. seconds: how long each keeps a slot. All slots write at one
-    speed, however many write. Example: queued([0, 1], [3, 3]) -> [0.0, 2.0].
+    moments: arrival times in order. seconds: how long each request occupies a slot. The number of
+    busy slots does not change their speed. Example: queued([0, 1], [3, 3]) -> [0.0, 2.0].
+    Raises ValueError without a slot, and for lists of unequal length.
     """
     if slots < 1 or len(moments) != len(seconds):
         raise ValueError("needs a slot, and as many seconds as moments")
-    free, waits = [0.0] * slots, []
-    for moment, taken in zip(moments, seconds, strict=True):
-        begin = max(moment, heapq.heappop(free))
-        heapq.heappush(free, begin + taken)
+    free_at, waits = [0.0] * slots, []
+    for moment, duration in zip(moments, seconds, strict=True):
+        begin = max(moment, heapq.heappop(free_at))
+        heapq.heappush(free_at, begin + duration)
         waits.append(float(begin - moment))
     return waits
 
 
-def counters(address: str) -> dict[str, float]:
-    """What the engine has counted since it started, from its /metrics.
+def counters(server: Engine | str) -> dict[str, float]:
+    """Return llama.cpp's counters since it started, from its /metrics.
 
-    Names as llama.cpp's: n_decode_total is passes, n_busy_slots_per_decode the slots that wrote in
-    one on average, requests_processing and requests_deferred who is answered and who waits now.
+    The names are llama.cpp's: n_decode_total counts forward passes, n_busy_slots_per_decode is the
+    mean number of busy slots in one, requests_processing and requests_deferred count the requests
+    that are being answered and that wait. Raises ValueError for an address of another machine and
+    LoadError for a server without counters.
     """
-    with httpx.Client(base_url=_own(address), timeout=PATIENCE, trust_env=False) as client:
-        answer = client.get("/metrics")
-    if answer.status_code != 200:
-        raise LoadError(f"status {answer.status_code}: no counters here")
-    lines = (line.split() for line in answer.text.splitlines() if not line.startswith("#"))
+    address, headers = _connection(server)
+    with httpx.Client(
+        base_url=address, headers=headers, timeout=TIMEOUT, trust_env=False
+    ) as client:
+        response = client.get("/metrics")
+    if response.status_code != 200:
+        raise LoadError(f"status {response.status_code}: no counters here")
+    lines = (line.split() for line in response.text.splitlines() if not line.startswith("#"))
     return {name.removeprefix("llamacpp:"): float(value) for name, value in lines}
 
 
-async def crowd(address: str, bodies: Sequence[dict], readers: int) -> list[Reader]:
-    """Ask all bodies, `readers` at a time: who has an answer asks the next.
+async def crowd(
+    server: Engine | str, bodies: Sequence[dict[str, Any]], readers: int
+) -> list[RequestTiming]:
+    """Send all bodies, `readers` at a time; a reader sends the next when it has a response.
 
-    bodies: of /v1/chat/completions or, where they have a "prompt", of /v1/completions. Raises
-    ValueError for an address elsewhere or too many requests, LoadError where the server fails.
+    bodies: of /v1/chat/completions or, if they have a "prompt", of /v1/completions. Returns the
+    timings in the order of the bodies. Raises ValueError for an address of another machine or too
+    many requests, LoadError if the server fails.
     """
-    if not 1 <= readers <= MOST_READERS:
-        raise ValueError(f"from 1 to {MOST_READERS} readers, not {readers}")
-    waiting, done = iter(enumerate(bodies)), {}
-    async with _client(address, bodies) as client:
+    if not 1 <= readers <= MAX_READERS:
+        raise ValueError(f"from 1 to {MAX_READERS} readers, not {readers}")
+    pending, timings = iter(enumerate(bodies)), {}
+    async with _client(server, bodies) as client:
         start = time.perf_counter()
 
-        async def work() -> None:
-            for place, body in waiting:
-                done[place] = await _read(client, body, start)
+        async def read_next() -> None:
+            for index, body in pending:
+                timings[index] = await _send(client, body, start)
 
-        await _all([work() for _ in range(readers)])
-    return [done[place] for place in sorted(done)]
+        await _gather([read_next() for _ in range(readers)])
+    return [timings[index] for index in sorted(timings)]
 
 
-async def stream(address: str, bodies: Sequence[dict], moments: Sequence[float]) -> list[Reader]:
-    """Ask each body at its moment, in seconds from now, whether or not others are answered.
+async def stream(
+    server: Engine | str, bodies: Sequence[dict[str, Any]], moments: Sequence[float]
+) -> list[RequestTiming]:
+    """Send each body at its moment, in seconds from now, even if others are not answered yet.
 
-    bodies and errors as in `crowd`.
+    bodies, result and errors: as for `crowd`.
     """
-    if len(bodies) != len(moments) or not all(0 <= one < math.inf for one in moments):
+    if len(bodies) != len(moments) or not all(0 <= moment < math.inf for moment in moments):
         raise ValueError("needs a moment, 0 or later, for each body")
-    async with _client(address, bodies) as client:
+    async with _client(server, bodies) as client:
         start = time.perf_counter()
 
-        async def come(body: dict, moment: float) -> Reader:
+        async def send_at(body: dict[str, Any], moment: float) -> RequestTiming:
             await asyncio.sleep(start + moment - time.perf_counter())
-            return await _read(client, body, start)
+            return await _send(client, body, start)
 
-        return await _all([come(*pair) for pair in zip(bodies, moments, strict=True)])
+        return await _gather([send_at(*pair) for pair in zip(bodies, moments, strict=True)])
 
 
-async def _all(works: list) -> list:
-    """What all return; the first error ends the others."""
-    tasks = [asyncio.create_task(one) for one in works]
+async def _gather(works: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return all results; the first error cancels the other tasks."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -155,52 +178,62 @@ async def _all(works: list) -> list:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _own(address: str) -> str:
-    """The address without its path; ValueError where it is not one of this machine."""
-    parts = urlsplit(address)
+def _connection(server: Engine | str) -> tuple[str, dict[str, str]]:
+    """Return the address without its path, and the headers. Raises ValueError if it is remote."""
+    if isinstance(server, Engine):
+        return server.address, server.headers
+    parts = urlsplit(server)
     if parts.scheme != "http" or parts.hostname not in HOSTS or "@" in parts.netloc:
-        raise ValueError(f"{address} is not on this machine; only that is put under load")
-    return f"http://{parts.netloc}"
+        raise ValueError(f"{server} is not on this machine; only that is put under load")
+    return f"http://{parts.netloc}", {}
 
 
-def _client(address: str, bodies: Sequence[dict]) -> httpx.AsyncClient:
-    if not 1 <= len(bodies) <= MOST_REQUESTS:
-        raise ValueError(f"from 1 to {MOST_REQUESTS} requests in a run, not {len(bodies)}")
+def _client(server: Engine | str, bodies: Sequence[dict[str, Any]]) -> httpx.AsyncClient:
+    if not 1 <= len(bodies) <= MAX_REQUESTS:
+        raise ValueError(f"from 1 to {MAX_REQUESTS} requests in a run, not {len(bodies)}")
+    address, headers = _connection(server)
     return httpx.AsyncClient(
-        base_url=_own(address), timeout=PATIENCE, trust_env=False, limits=NONE_KEPT
+        base_url=address, headers=headers, timeout=TIMEOUT, trust_env=False, limits=NO_KEEPALIVE
     )
 
 
-async def _read(client: httpx.AsyncClient, body: dict, start: float) -> Reader:
-    """One request from its sending to its last piece."""
+async def _send(client: httpx.AsyncClient, body: dict[str, Any], start: float) -> RequestTiming:
+    """Send a request and read its response. start: the run's start by `perf_counter`."""
     path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
-    asked, came = time.perf_counter() - start, []
+    sent_at = time.perf_counter() - start
     try:
-        async with client.stream("POST", path, json=body | {"stream": True}) as answer:
-            if answer.status_code != 200:
-                words = (await answer.aread()).decode(errors="replace")[:200]
-                raise LoadError(f"status {answer.status_code}: {words}")
-            async for line in answer.aiter_lines():
-                if line.startswith("data: ") and _has_text(line[6:]):
-                    came.append(time.perf_counter() - start)
-                if len(came) > MOST_PIECES:
-                    raise LoadError(f"an answer of more than {MOST_PIECES} pieces")
+        async with client.stream("POST", path, json=body | {"stream": True}) as response:
+            chunk_times = await _chunk_times(response, start)
     except httpx.HTTPError as error:
         raise LoadError(f"{type(error).__name__}: {error}") from error
-    if not came:
-        raise LoadError("an answer without text")
-    return Reader(asked, tuple(came))
+    if not chunk_times:
+        raise LoadError("a response without text")
+    return RequestTiming(sent_at, tuple(chunk_times))
+
+
+async def _chunk_times(response: httpx.Response, start: float) -> list[float]:
+    """Return when each chunk with text arrives, in seconds since `start`. Raises LoadError."""
+    if response.status_code != 200:
+        message = (await response.aread()).decode(errors="replace")[:200]
+        raise LoadError(f"status {response.status_code}: {message}")
+    times: list[float] = []
+    async for line in response.aiter_lines():
+        if line.startswith("data: ") and _has_text(line[6:]):
+            times.append(time.perf_counter() - start)
+        if len(times) > MAX_CHUNKS:
+            raise LoadError(f"a response of more than {MAX_CHUNKS} chunks")
+    return times
 
 
 def _has_text(data: str) -> bool:
-    """Whether an event of a stream brings text; the last ones bring counts and [DONE]."""
+    """Return whether an event contains text; the last events contain counts and [DONE]."""
     if data == "[DONE]":
         return False
     try:
         event = json.loads(data)
         if "error" in event:
-            raise LoadError(f"the server gave up: {str(event['error'])[:200]}")
+            raise LoadError(f"the server failed: {str(event['error'])[:200]}")
         choice = next(iter(event["choices"]), {})
         return bool(choice.get("text") or choice.get("delta", {}).get("content"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(f"not a piece of an answer: {data[:100]}") from error
+        raise LoadError(f"not a chunk of a response: {data[:100]}") from error

@@ -1,7 +1,7 @@
-"""Models on disk, as the server keeps them: files named by their digest, and a manifest a model.
+"""Stores the server's models on disk: files named by their digest, and a manifest per model.
 
-Everything is written beside its place and moved there in one step, so that a process killed
-midway leaves only a draft. The miniatures are always there, without a manifest.
+Everything is written to a draft and moved into place in one step, so a killed process leaves
+only a draft. The miniatures are always present and have no manifest.
 """
 
 import hashlib
@@ -31,24 +31,31 @@ from openmodels.gguf.header import Header, read
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.ASCII)
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
-# of a model's folder, what may be sent as files beside a GGUF
+# files of a model's folder that a client may send instead of a GGUF
 FOLDER = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config)\.json|chat_template\.jinja"
     r"|model(-\d{5}-of-\d{5})?\.safetensors",
     re.ASCII,
 )
 MAX_BLOB = 16 * 2**30  # bytes of one file
-DAY = 86_400
-# Copying names is what miniatures do: Ollama's usual penalty of 1.1 would be held against them.
+MAX_FILES = 64  # of one model
+DAY = 86_400  # seconds
+LOAD_SECONDS = 600  # limit for the trial load of a new file
+# A penalty on repetition would punish copying names, which is the miniatures' task.
 MINIATURE_PARAMETERS = {"repeat_penalty": 1.0}
-LOADS = (
-    "import sys; from openmodels.serving.engine import Engine; "
-    "Engine(sys.argv[1], context=256, threads=1, adapter=sys.argv[2] or None).close()"
-)
+# Runs in a child process, which a bad file may crash. Its last line says what is wrong.
+TRY_TO_LOAD = """
+import sys
+from openmodels.serving.engine import Engine, EngineError
+try:
+    Engine(sys.argv[1], context=256, threads=1, adapter=sys.argv[2] or None).close()
+except EngineError as error:
+    sys.exit(str(error))
+"""
 
 
 class ApiError(Exception):
-    """A request that cannot be answered. `status`: the HTTP status to say so with."""
+    """A request that cannot be answered. `status`: the HTTP status of the response."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -56,7 +63,7 @@ class ApiError(Exception):
 
 
 def full_name(name: str) -> str:
-    """A model's name with its tag, in lower case; Refused(400) for what is no name.
+    """Return a model's name with its tag, in lower case. Raises ApiError(400).
 
     Example: full_name("Mini-Qwen") -> "mini-qwen:latest"
     """
@@ -64,14 +71,18 @@ def full_name(name: str) -> str:
     if not colon or "/" in tag:
         path, tag = name, "latest"
     parts = path.split("/")
-    if len(parts) > 3 or len(name) > 200 or not all(PART.fullmatch(one) for one in [*parts, tag]):
+    valid = all(PART.fullmatch(part) for part in [*parts, tag])
+    if len(parts) > 3 or len(name) > 200 or not valid:
         raise ApiError(400, f"invalid model name {name[:100]!r}")
     return f"{path}:{tag}".lower()
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What a manifest says. A model is a miniature in a kind, or a blob (`file`, a digest)."""
+    """A model's manifest. Its weights are a miniature's, in a `kind`, or a blob: `file`, a digest.
+
+    vision and adapter are digests too. parameters: options of generation, by Ollama's names.
+    """
 
     name: str
     miniature: str | None = None
@@ -88,20 +99,25 @@ class StoredModel:
     modified_at: str = ""
 
     def digest(self) -> str:
-        """SHA-256 over everything but the name and the time."""
-        told = asdict(self) | {"name": "", "modified_at": ""}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of all fields except the name and the time, as 64 hex digits."""
+        fields = asdict(self) | {"name": "", "modified_at": ""}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def blobs(self) -> set[str]:
-        return {one for one in (self.file, self.vision, self.adapter) if one}
+        """Return the digests of its files."""
+        return {digest for digest in (self.file, self.vision, self.adapter) if digest}
 
 
 def now() -> str:
+    """Return the time in ISO 8601, UTC."""
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 class Store:
-    """The models of one data folder (by default the one of the GGUF files made here)."""
+    """The models in one folder, by default a subfolder of the GGUF cache.
+
+    max_blob: bytes that a file may have.
+    """
 
     def __init__(self, root: Path | str | None = None, max_blob: int = MAX_BLOB):
         self.root = Path(root) if root else cache() / "server"
@@ -113,13 +129,11 @@ class Store:
         self._tidy(DAY)
 
     def _tidy(self, age: float) -> None:
-        """Remove drafts, and files that no model names, older than `age` seconds."""
-        used = {one for model in self._written() for one in model.blobs()}
+        """Remove drafts, and files that no model uses, if they are older than `age` seconds."""
+        used = self._used_blobs()
         for file in [*self._blobs.iterdir(), *self._manifests.iterdir()]:
-            left = file.suffix == ".part" or (
-                file.parent == self._blobs and file.name.replace("-", ":") not in used
-            )
-            if not left or time.time() - file.stat().st_mtime < age:
+            unused = file.parent == self._blobs and file.name.replace("-", ":") not in used
+            if not (unused or file.suffix == ".part") or time.time() - file.stat().st_mtime < age:
                 continue
             if file.is_dir():
                 shutil.rmtree(file, ignore_errors=True)
@@ -129,17 +143,17 @@ class Store:
     # files
 
     def blob(self, digest: str) -> Path:
-        """Where a file of this digest lies or would lie; Refused(400) for what is no digest."""
-        found = DIGEST.fullmatch(digest)
-        if not found:
+        """Return the path of a file with this digest, present or not. Raises ApiError(400)."""
+        match = DIGEST.fullmatch(digest)
+        if not match:
             raise ApiError(400, f"invalid digest {digest[:100]!r}: sha256: and 64 hex digits")
-        return self._blobs / f"sha256-{found[1]}"
+        return self._blobs / f"sha256-{match[1]}"
 
     def incoming(self, digest: str) -> "Incoming":
-        """A file being received, to be kept if its bytes have this digest."""
+        """Return a writer for a file; it is stored if its bytes have this digest."""
         return Incoming(self.blob(digest), self.max_blob)
 
-    def _given(self, digest: str) -> Path:
+    def _existing(self, digest: str) -> Path:
         file = self.blob(digest)
         if not file.is_file():
             raise ApiError(400, f"no blob {digest}: send it to /api/blobs/{digest} first")
@@ -148,36 +162,39 @@ class Store:
     # models
 
     def find(self, name: str) -> StoredModel:
-        """A model by name, ":latest" implied; Refused(404) where there is none."""
+        """Return a model by name; the tag ":latest" may be left out. Raises ApiError(404)."""
         whole = full_name(name)
         short = whole.removesuffix(":latest")
         if short in miniatures():
             return _miniature(short)
-        found = self._read(self._manifest(whole))
-        if found is None:
+        model = self._read(self._manifest(whole))
+        if model is None:
             raise ApiError(404, f"model '{name}' not found")
-        return found
+        return model
 
     def all(self) -> list[StoredModel]:
-        """Every model, the newest first."""
-        found = [_miniature(name) for name in miniatures()] + self._written()
-        return sorted(found, key=lambda model: model.modified_at, reverse=True)
+        """Return every model, the newest first."""
+        models = [_miniature(name) for name in miniatures()] + self._with_manifest()
+        return sorted(models, key=lambda model: model.modified_at, reverse=True)
 
-    def _written(self) -> list[StoredModel]:
-        read = (self._read(file) for file in sorted(self._manifests.glob("*.json")))
-        return [model for model in read if model is not None]
+    def _with_manifest(self) -> list[StoredModel]:
+        models = (self._read(file) for file in sorted(self._manifests.glob("*.json")))
+        return [model for model in models if model is not None]
+
+    def _used_blobs(self) -> set[str]:
+        return {digest for model in self._with_manifest() for digest in model.blobs()}
 
     def _manifest(self, whole: str) -> Path:
         return self._manifests / (quote(whole, safe="") + ".json")
 
     def _read(self, file: Path) -> StoredModel | None:
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            return StoredModel(**told | {"name": unquote(file.name.removesuffix(".json"))})
+            fields = json.loads(file.read_text(encoding="utf-8"))
+            return StoredModel(**fields | {"name": unquote(file.name.removesuffix(".json"))})
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            return None  # not written by this version: as good as absent
+            return None  # another version wrote it, so this version ignores it
 
     def _write(self, model: StoredModel) -> None:
         file = self._manifest(model.name)
@@ -189,27 +206,26 @@ class Store:
             os.fsync(draft.fileno())
         os.replace(draft.name, file)
 
-    def _free(self, name: str) -> str:
-        """A name that may be written."""
+    def _writable_name(self, name: str) -> str:
+        """Return the full name. Raises ApiError(400) for a miniature's."""
         whole = full_name(name)
         if whole.removesuffix(":latest") in miniatures():
             raise ApiError(400, f"{whole} comes with the course and stays; take another name")
         return whole
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name."""
-        found, name = self.find(source), self._free(destination)
+        """Give a model a second name. Raises ApiError."""
+        model, name = self.find(source), self._writable_name(destination)
         with self._writing:
-            self._write(replace(found, name=name, modified_at=now()))
+            self._write(replace(model, name=name, modified_at=now()))
 
     def delete(self, name: str) -> None:
-        """Forget a model, and its files where no other model needs them."""
-        found = self.find(name)
-        self._free(name)
+        """Delete a model, and its files unless another model uses them. Raises ApiError."""
+        model = self.find(name)
+        self._writable_name(name)
         with self._writing:
-            self._manifest(found.name).unlink(missing_ok=True)
-            kept = {one for model in self._written() for one in model.blobs()}
-            for digest in found.blobs() - kept:
+            self._manifest(model.name).unlink(missing_ok=True)
+            for digest in model.blobs() - self._used_blobs():
                 self.blob(digest).unlink(missing_ok=True)
 
     def create(
@@ -225,44 +241,32 @@ class Store:
         messages: Sequence[dict] | None = None,
         license: Sequence[str] | None = None,
     ) -> list[str]:
-        """Write a model from another or from files, complete or not at all. Returns what it did.
+        """Write a model from another model or from files, completely or not at all.
 
-        files, adapters: file names to digests of blobs already here. quantize: a key of KINDS,
-        for a miniature or a folder in safetensors. parameters: options to answer with, already
-        checked. Raises Refused.
+        files, adapters: file names to digests of stored blobs. quantize: a key of KINDS, for a
+        miniature or a folder in safetensors. parameters: checked options of generation.
+        Returns the steps taken. Raises ApiError.
         """
-        name, kind, done = self._free(name), (quantize or "").lower(), []
+        name, kind, steps = self._writable_name(name), (quantize or "").lower(), []
         if (origin is None) == (not files):
             raise ApiError(400, "give either from, a model's name, or files")
         if kind and kind not in KINDS:
             raise ApiError(400, f"this stand-in quantizes to {', '.join(KINDS)}, not {quantize!r}")
         if template:
-            try:
-                Template(template)
-            except ValueError as error:
-                raise ApiError(400, str(error)) from error
+            _check_template(template)
         if origin is not None:
-            base = self.find(origin)
-            base = replace(base, parent=base.name)
-            if kind and (base.miniature is None or base.adapter):
-                raise ApiError(
-                    400, f"this stand-in quantizes miniatures only, and {origin} is a file"
-                )
-            base = replace(base, kind=kind or base.kind)
-            if kind:
-                self.path(base)
-                done.append(f"quantizing to {kind}")
+            base = self._from_model(origin, kind, steps)
         else:
-            base = self._from_files(files, kind, done)
+            base = self._from_files(files, kind, steps)
         if adapters:
             base = replace(base, adapter=self._adapter(base, adapters))
-            done.append("using adapter")
+            steps.append("using adapter")
         if base.adapter and adapters or not origin:
             self._try(base)
-        done.append("writing manifest")
+        steps.append("writing manifest")
         with self._writing:
             for digest in base.blobs():
-                self._given(digest)  # not deleted meanwhile
+                self._existing(digest)  # another request may have deleted it
             self._write(
                 replace(
                     base,
@@ -275,118 +279,142 @@ class Store:
                     modified_at=now(),
                 )
             )
-        return [*done, "success"]
+        return [*steps, "success"]
 
-    def _from_files(self, files: Mapping[str, str], kind: str, done: list[str]) -> StoredModel:
-        given = {name: self._given(digest) for name, digest in files.items()}
-        if len(given) > 64:
-            raise ApiError(400, "more than 64 files")
-        for name in given:
+    def _from_model(self, origin: str, kind: str, steps: list[str]) -> StoredModel:
+        """Return a copy of a model's manifest, in another kind if `kind` is not empty."""
+        base = self.find(origin)
+        if kind and (base.miniature is None or base.adapter):
+            raise ApiError(400, f"this stand-in quantizes miniatures only, and {origin} is a file")
+        base = replace(base, parent=base.name, kind=kind or base.kind)
+        if kind:
+            self.path(base)
+            steps.append(f"quantizing to {kind}")
+        return base
+
+    def _from_files(self, files: Mapping[str, str], kind: str, steps: list[str]) -> StoredModel:
+        """Return a nameless model from GGUF files, or from a folder in safetensors."""
+        paths = {name: self._existing(digest) for name, digest in files.items()}
+        if len(paths) > MAX_FILES:
+            raise ApiError(400, f"more than {MAX_FILES} files")
+        for name in paths:
             if not PART.fullmatch(name):
                 raise ApiError(400, f"invalid file name {name[:100]!r}")
-        if "config.json" in given:
-            done.append("converting model")
-            return StoredModel("", file=self._convert(given, kind or "f16"))
+        if "config.json" in paths:
+            steps.append("converting model")
+            return StoredModel("", file=self._convert(paths, kind or "f16"))
         if kind:
             raise ApiError(400, "this stand-in quantizes miniatures and safetensors, not a GGUF")
-        done.append("parsing GGUF")
-        found: dict[str, str] = {}
-        for name, file in given.items():
+        steps.append("parsing GGUF")
+        digests: dict[str, str] = {}
+        for name, file in paths.items():
             header = header_of(file)
             part = "vision" if header.architecture == "clip" else "file"
             if header.metadata.get("general.type") == "adapter":
                 raise ApiError(400, f"{name} is an adapter: give it as adapters, with from")
-            if part in found:
+            if part in digests:
                 raise ApiError(400, "files hold two models: give one GGUF, and at most one mmproj")
-            found[part] = "sha256:" + file.name.removeprefix("sha256-")
-        if "file" not in found:
+            digests[part] = _digest_of(file)
+        if "file" not in digests:
             raise ApiError(400, "files hold no language model")
-        return StoredModel("", **found)
+        return StoredModel("", **digests)
 
-    def _convert(self, given: Mapping[str, Path], kind: str) -> str:
-        """Safetensors and their configuration as a GGUF among the blobs; returns its digest."""
-        for name in given:
+    def _convert(self, paths: Mapping[str, Path], kind: str) -> str:
+        """Convert safetensors and their configuration to a stored GGUF; return its digest."""
+        for name in paths:
             if not FOLDER.fullmatch(name):
                 raise ApiError(400, f"a model's folder here holds no {name!r}")
-        if b"auto_map" in given["config.json"].read_bytes():
+        if b"auto_map" in paths["config.json"].read_bytes():
             raise ApiError(400, "config.json asks to run code that comes with the model")
-        return self._made(given, lambda home, draft: export(home, draft, kind), "model")
+        return self._build(paths, lambda folder, draft: export(folder, draft, kind), "model")
 
-    def _made(
-        self, given: Mapping[str, Path], make: Callable[[Path, Path], Path], what: str
+    def _build(
+        self, paths: Mapping[str, Path], make: Callable[[Path, Path], Path], what: str
     ) -> str:
-        """Files under their names in a folder, made into a GGUF; returns its digest."""
-        with tempfile.TemporaryDirectory(dir=self._blobs, suffix=".part") as home:
-            for name, file in given.items():
-                shutil.copyfile(file, Path(home) / name)
-            draft = Path(home) / "made.gguf"
+        """Copy files into a folder, make a GGUF of it, store it; return its digest."""
+        with tempfile.TemporaryDirectory(dir=self._blobs, suffix=".part") as folder:
+            for name, file in paths.items():
+                shutil.copyfile(file, Path(folder) / name)
+            draft = Path(folder) / "made.gguf"
             try:
-                make(Path(home), draft)
-            except Exception as error:  # whatever the libraries make of files they do not know
-                words = str(error).replace(home, "").split("\n")[0][:300]
-                raise ApiError(400, f"these files make no {what}: {words}") from error
+                make(Path(folder), draft)
+            except Exception as error:  # the libraries raise anything for files they do not know
+                message = str(error).replace(folder, "").split("\n")[0][:300]
+                raise ApiError(400, f"these files make no {what}: {message}") from error
             with draft.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
             os.replace(draft, self.blob(f"sha256:{digest}"))
         return f"sha256:{digest}"
 
     def _adapter(self, base: StoredModel, adapters: Mapping[str, str]) -> str:
-        given = {name: self._given(digest) for name, digest in adapters.items()}
-        if set(given) == {lora.CONFIG, lora.WEIGHTS}:
+        """Return the digest of an adapter in GGUF, converted from safetensors if necessary."""
+        paths = {name: self._existing(digest) for name, digest in adapters.items()}
+        if set(paths) == {lora.CONFIG, lora.WEIGHTS}:
             if base.miniature is None:
                 raise ApiError(400, "adapters in safetensors go with miniatures; give a GGUF")
             home = minis.shipped_dir(base.miniature)
-            return self._made(
-                given, lambda here, draft: lora.export_adapter(home, here, draft), "adapter"
+            return self._build(
+                paths, lambda folder, draft: lora.export_adapter(home, folder, draft), "adapter"
             )
-        if len(given) != 1:
+        if len(paths) != 1:
             raise ApiError(400, f"give one GGUF as adapters, or {lora.CONFIG} and {lora.WEIGHTS}")
-        [(name, file)] = given.items()
+        [(name, file)] = paths.items()
         if header_of(file).metadata.get("general.type") != "adapter":
             raise ApiError(400, f"{name[:100]!r} is no adapter in GGUF")
-        return "sha256:" + file.name.removeprefix("sha256-")
+        return _digest_of(file)
 
     def _try(self, model: StoredModel) -> None:
-        """Load what came from outside in a process of its own: one that llama.cpp dies of."""
+        """Load new files in a child process, which a bad file may crash. Raises ApiError(400)."""
         paths = self.path(model), self.adapter(model)
-        command = [sys.executable, "-c", LOADS, str(paths[0]), str(paths[1] or "")]
+        command = [sys.executable, "-c", TRY_TO_LOAD, str(paths[0]), str(paths[1] or "")]
         try:
-            ended = subprocess.run(command, cwd=minis.ROOT, capture_output=True, timeout=600)
+            child = subprocess.run(
+                command, cwd=minis.ROOT, capture_output=True, timeout=LOAD_SECONDS
+            )
         except subprocess.TimeoutExpired as error:
             raise ApiError(400, "llama.cpp does not load this model in ten minutes") from error
-        if ended.returncode:
-            raise ApiError(400, "llama.cpp does not load this model")
+        if child.returncode == 0:
+            return
+        lines = child.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        cause = lines[-1].partition(f"does not load {paths[0].name}: ")[2] if lines else ""
+        cause = cause.replace(str(self._blobs) + os.sep, "")  # no path of this machine
+        raise ApiError(400, "llama.cpp does not load this model" + (f": {cause}" if cause else ""))
 
     def path(self, model: StoredModel) -> Path:
-        """The GGUF of a model, made on first use where it is a miniature."""
+        """Return the GGUF of a model; a miniature's is exported on first use."""
         if model.miniature:
             return _exported(model.miniature, model.kind)
-        return self._given(model.file or "")
+        return self._existing(model.file or "")
 
     def mmproj_path(self, model: StoredModel) -> Path | None:
-        """Its mmproj, where it reads pictures. A miniature's is for turned ones: export_vision."""
+        """Return the mmproj of a model that reads pictures, else None.
+
+        A miniature's is for transposed pictures: see `export_vision`.
+        """
         if model.miniature:
-            return _exported(model.miniature, "f16", True) if _sees(model.miniature) else None
-        return self._given(model.vision) if model.vision else None
+            return _exported(model.miniature, "f16", True) if _has_vision(model.miniature) else None
+        return self._existing(model.vision) if model.vision else None
 
     def adapter(self, model: StoredModel) -> Path | None:
-        return self._given(model.adapter) if model.adapter else None
+        """Return the adapter of a model in GGUF, None if it has none."""
+        return self._existing(model.adapter) if model.adapter else None
 
     def header(self, model: StoredModel) -> Header:
+        """Return the header of a model's GGUF. Raises ApiError(400)."""
         return header_of(self.path(model))
 
     def parameters(self, model: StoredModel) -> int:
-        """How many it has; of a miniature as trained, without the copies that a GGUF may hold."""
+        """Return the number of parameters; a GGUF may store copies, which do not count."""
         return _trained(model.miniature) if model.miniature else self.header(model).parameters
 
     def size(self, model: StoredModel) -> int:
-        """Bytes of all its files."""
+        """Return the bytes of all its files."""
         files = (self.path(model), self.mmproj_path(model), self.adapter(model))
         return sum(file.stat().st_size for file in files if file)
 
 
 class Incoming:
-    """Bytes on their way into the store: `write` them, then `finish`, or `drop` them."""
+    """A file that is being received: `write` its bytes, then `finish`, or `drop` them."""
 
     def __init__(self, file: Path, limit: int):
         self._file, self._limit, self._size = file, limit, 0
@@ -394,31 +422,45 @@ class Incoming:
         handle, self._draft = tempfile.mkstemp(dir=file.parent, suffix=".part")
         self._open = os.fdopen(handle, "wb")
 
-    def write(self, piece: bytes) -> None:
-        self._size += len(piece)
+    def write(self, data: bytes) -> None:
+        """Append bytes. Raises ApiError(413) beyond the limit."""
+        self._size += len(data)
         if self._size > self._limit:
             raise ApiError(413, f"the file is larger than {self._limit:,} bytes")
-        self._sum.update(piece)
-        self._open.write(piece)
+        self._sum.update(data)
+        self._open.write(data)
 
     def finish(self) -> None:
-        """Keep the file; Refused(400) if its digest is another."""
-        found, told = self._sum.hexdigest(), self._file.name.removeprefix("sha256-")
-        if found != told:
-            raise ApiError(400, f"digest mismatch, expected sha256:{told}, got sha256:{found}")
+        """Store the file. Raises ApiError(400) if it has another digest than announced."""
+        digest, expected = self._sum.hexdigest(), self._file.name.removeprefix("sha256-")
+        if digest != expected:
+            raise ApiError(400, f"digest mismatch, expected sha256:{expected}, got sha256:{digest}")
         self._open.flush()
         os.fsync(self._open.fileno())
         self._open.close()
         os.replace(self._draft, self._file)
 
     def drop(self) -> None:
-        """Remove what is left of a draft; after `finish` there is nothing."""
+        """Remove the draft; after `finish` there is none."""
         self._open.close()
         Path(self._draft).unlink(missing_ok=True)
 
 
+def _check_template(text: str) -> None:
+    """Raise ApiError(400) for a template that `Template` does not know."""
+    try:
+        Template(text)
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error
+
+
+def _digest_of(blob: Path) -> str:
+    """Return the digest that a blob's file name contains."""
+    return "sha256:" + blob.name.removeprefix("sha256-")
+
+
 def header_of(file: Path) -> Header:
-    """A GGUF's header; Refused(400) for a file that is none, or not whole."""
+    """Return a GGUF's header. Raises ApiError(400) if the file is not a whole GGUF."""
     try:
         return _header(file, file.stat().st_mtime_ns)
     except ValueError as error:
@@ -432,16 +474,18 @@ def _header(file: Path, changed: int) -> Header:
 
 @lru_cache
 def miniatures() -> tuple[str, ...]:
-    """Names of the miniatures that have weights."""
+    """Return the names of the miniatures that have weights."""
     from openmodels.minis.configs import CONFIGS
 
-    return tuple(
-        name for name in CONFIGS if (minis.shipped_dir(name) / "model.safetensors").exists()
-    )
+    return tuple(name for name in CONFIGS if _weights(name).exists())
+
+
+def _weights(name: str) -> Path:
+    return minis.shipped_dir(name) / "model.safetensors"
 
 
 def _miniature(name: str) -> StoredModel:
-    changed = (minis.shipped_dir(name) / "model.safetensors").stat().st_mtime
+    changed = _weights(name).stat().st_mtime
     return StoredModel(
         f"{name}:latest",
         miniature=name,
@@ -452,26 +496,26 @@ def _miniature(name: str) -> StoredModel:
 
 
 def _exported(name: str, kind: str, vision: bool = False) -> Path:
-    """As gguf_file, without reading the weights again for each request."""
-    changed = (minis.shipped_dir(name) / "model.safetensors").stat().st_mtime_ns
-    file = _known(name, kind, vision, changed, cache())
-    return file if file.exists() else gguf_file(name, kind, vision, turned=vision)
+    """Return `gguf_file` of a miniature without hashing its weights for each request."""
+    changed = _weights(name).stat().st_mtime_ns
+    file = _cached_file(name, kind, vision, changed, cache())
+    return file if file.exists() else gguf_file(name, kind, vision, transposed=vision)
 
 
 @lru_cache(maxsize=256)
-def _known(name: str, kind: str, vision: bool, changed: int, folder: Path) -> Path:
-    return gguf_file(name, kind, vision, turned=vision)
+def _cached_file(name: str, kind: str, vision: bool, changed: int, folder: Path) -> Path:
+    return gguf_file(name, kind, vision, transposed=vision)
 
 
 @lru_cache
-def _sees(name: str) -> bool:
-    told = json.loads((minis.shipped_dir(name) / "config.json").read_text(encoding="utf-8"))
-    return "vision_config" in told
+def _has_vision(name: str) -> bool:
+    config = (minis.shipped_dir(name) / "config.json").read_text(encoding="utf-8")
+    return "vision_config" in json.loads(config)
 
 
 @lru_cache
 def _trained(name: str) -> int:
-    """Parameters in a miniature's safetensors: an 8-byte length, then shapes as JSON."""
-    with (minis.shipped_dir(name) / "model.safetensors").open("rb") as opened:
-        told = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-    return sum(prod(one["shape"]) for key, one in told.items() if key != "__metadata__")
+    """Return the parameters in a miniature's safetensors: an 8-byte length, then shapes as JSON."""
+    with _weights(name).open("rb") as opened:
+        tensors = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    return sum(prod(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__")

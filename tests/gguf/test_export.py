@@ -75,32 +75,32 @@ def picture(image: Image.Image) -> dict:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def seeing(turned: bool) -> Engine:
-    seen = export.gguf_file("mini-scout", "f32", vision=True, turned=turned)
+def seeing(transposed: bool) -> Engine:
+    seen = export.gguf_file("mini-scout", "f32", vision=True, transposed=transposed)
     return Engine(export.gguf_file("mini-scout", "f32"), seen, exact=True, threads=1)
 
 
-def look(engine: Engine, one: pictures.Sighting, turned: bool, **how) -> dict:
+def look(engine: Engine, one: pictures.Sighting, transposed: bool, **how) -> dict:
     """What llama.cpp answers to a picture's question."""
-    image = one.image.transpose(Image.Transpose.TRANSPOSE) if turned else one.image
+    image = one.image.transpose(Image.Transpose.TRANSPOSE) if transposed else one.image
     asked = [picture(image), {"type": "text", "text": one.messages[0]["content"][1]["text"]}]
     told = {"temperature": 0, "max_tokens": 20, **how}
     return engine.chat([{"role": "user", "content": asked}], **told)["choices"][0]
 
 
-def right(task: str, turned: bool, count: int = 20) -> int:
+def right(task: str, transposed: bool, count: int = 20) -> int:
     """Right answers of `count` held-out pictures, read through llama.cpp."""
-    with seeing(turned) as engine:
+    with seeing(transposed) as engine:
         return sum(
-            look(engine, one, turned)["message"]["content"].strip() == one.answer["content"]
+            look(engine, one, transposed)["message"]["content"].strip() == one.answer["content"]
             for one in pictures.sightings(task, count)
         )
 
 
 def test_turned_pictures_are_read_and_upright_ones_are_mixed_up():
-    assert right("chart", turned=True) >= 18  # 99 % in transformers
-    assert right("chart", turned=False) <= 14  # the tokens of a chart in the wrong order
-    assert right("gauge", turned=True) >= 18
+    assert right("chart", transposed=True) >= 18  # 99 % in transformers
+    assert right("chart", transposed=False) <= 14  # the tokens of a chart in the wrong order
+    assert right("gauge", transposed=True) >= 18
 
 
 @torch.no_grad()
@@ -124,19 +124,19 @@ def test_what_llama_cpp_makes_of_a_picture():
         logits = model(input_ids=read["input_ids"][:, kept], pixel_values=values / 127.5 - 1).logits
         rows.append(logits[0, -1].log_softmax(-1).numpy())
 
-    def farthest(turned: bool) -> float:
+    def farthest(transposed: bool) -> float:
         how = {"max_tokens": 1, "logprobs": True, "top_logprobs": len(tokenizer)}
         apart = 0.0
-        with seeing(turned) as engine:
+        with seeing(transposed) as engine:
             for one, row in zip(cases, rows, strict=True):
-                [first] = look(engine, one, turned, **how)["logprobs"]["content"]
+                [first] = look(engine, one, transposed, **how)["logprobs"]["content"]
                 told = {top["id"]: top["logprob"] for top in first["top_logprobs"]}
                 assert len(told) == len(row)
                 apart = max(apart, *(abs(row[n] - value) for n, value in told.items()))
         return apart
 
-    assert farthest(turned=True) < 0.05
-    assert farthest(turned=False) > 1
+    assert farthest(transposed=True) < 0.05
+    assert farthest(transposed=False) > 1
 
 
 def test_turning_twice_changes_nothing():
@@ -145,8 +145,8 @@ def test_turning_twice_changes_nothing():
     for name, values in export.tensors(minis.weights_dir("mini-scout")):
         if not name.startswith("vision_model."):
             continue
-        once = export.turn(name, values, config)
-        assert np.array_equal(export.turn(name, once, config), values), name
+        once = export.transpose(name, values, config)
+        assert np.array_equal(export.transpose(name, once, config), values), name
         turned |= {name} if not np.array_equal(once, values) else set()
     assert len(turned) == 3 + 4 * config.num_hidden_layers  # queries and keys, weights and biases
 
@@ -193,7 +193,7 @@ def test_what_fails_midway_leaves_no_file(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(export, "tell_tokens", broken)
+    monkeypatch.setattr(export, "add_tokenizer", broken)
     with pytest.raises(OSError, match="no space"):
         export.export(minis.weights_dir("mini-qwen-xs"), tmp_path / "x.gguf")
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ from openmodels.gguf.export import gguf_file
 from openmodels.harbour import pictures
 from openmodels.serving import middleware, model_store
 from openmodels.serving.app import build
-from openmodels.serving.engine_pool import MOST_LOADED
+from openmodels.serving.engine_pool import MAX_LOADED_MODELS
 
 LONG = {  # a response that fills the context unless it is cancelled
     "type": "object",
@@ -289,7 +289,7 @@ def test_more_models_than_stay_loaded(server):
         )
 
     assert [answer.model for answer in asyncio.run(chat())] == names * 2
-    assert len(server.pool.loaded) <= MOST_LOADED
+    assert len(server.pool.loaded) <= MAX_LOADED_MODELS
 
 
 def test_quantized_and_converted(client, http):

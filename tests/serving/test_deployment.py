@@ -135,7 +135,7 @@ def test_nonsense_is_refused_and_builds_no_objects(content, tmp_path):
 
 def test_a_huge_file_is_refused(tmp_path):
     file = tmp_path / "x.yaml"
-    file.write_text("#" * (deployment.MOST_BYTES + 1))
+    file.write_text("#" * (deployment.MAX_BYTES + 1))
     with pytest.raises(BadFile, match="more than"):
         deployment.plans(file)
 

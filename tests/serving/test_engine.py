@@ -10,7 +10,7 @@ from openmodels import minis
 from openmodels.gguf import export
 from openmodels.harbour import SCHEMAS
 from openmodels.minis import evaluate
-from openmodels.serving.engine import HOST, Engine, EngineError
+from openmodels.serving.engine import HOST, Engine, EngineError, last_error
 
 SUM = [{"role": "user", "content": "Add 45 and 91."}]
 
@@ -75,7 +75,9 @@ def test_many_at_once_wait_for_a_slot(engine):
     answers = {}
 
     def ask(n: int) -> None:
-        with httpx.Client(base_url=engine.address, timeout=None, trust_env=False) as client:
+        with httpx.Client(
+            base_url=engine.address, headers=engine.headers, timeout=None, trust_env=False
+        ) as client:
             body = {"messages": [{"role": "user", "content": f"Add {n} and 7."}], "temperature": 0}
             said = client.post("/v1/chat/completions", json=body | {"max_tokens": 60}).json()
             answers[n] = said["choices"][0]["message"]["content"].splitlines()[-1]
@@ -98,6 +100,62 @@ def test_vectors_of_length_one(engine):
     assert likeness[1] < 0.99
 
 
+PRIVATE = ("/v1/models", "/models", "/props", "/metrics", "/slots", "/lora-adapters")
+FOREIGN = {"Origin": "https://example.org"}
+
+
+@pytest.fixture(scope="module")
+def stranger(engine):
+    """A client without the token."""
+    with httpx.Client(base_url=engine.address, trust_env=False) as client:
+        yield client
+
+
+def test_without_the_token_the_port_answers_nothing_but_health(engine, stranger):
+    body = {"prompt": "a", "content": "a", "n_predict": 1, "messages": SUM}
+    wrong = {"Authorization": "Bearer wrong"}
+    for path in ("/completion", "/v1/completions", "/v1/chat/completions", "/tokenize",
+                 "/apply-template", "/lora-adapters"):  # fmt: skip
+        for headers in ({}, wrong, {"Authorization": ""}, {"X-Api-Key": "wrong"}):
+            assert stranger.post(path, json=body, headers=headers).status_code == 401, path
+    for path in PRIVATE:
+        assert stranger.get(path).status_code == 401, path
+        assert stranger.get(path, headers=wrong).status_code == 401, path
+    for path in ("/", "/index.html", "/favicon.ico"):  # the web interface
+        assert stranger.get(path).status_code == 404, path
+    assert stranger.get("/health").json() == {"status": "ok"}
+
+
+def test_with_the_token_it_answers_and_shows_no_slots(engine, stranger):
+    body = {"prompt": "a", "n_predict": 1}
+    assert stranger.post("/completion", json=body, headers=engine.headers).status_code == 200
+    for path in ("/v1/models", "/metrics"):
+        assert stranger.get(path, headers=engine.headers).status_code == 200
+    assert stranger.get("/slots", headers=engine.headers).status_code == 501
+    assert stranger.get("/", headers=engine.headers).status_code == 404
+
+
+def test_each_engine_has_its_own_token(engine, stranger):
+    with Engine(engine.file, threads=1, context=256) as second:
+        assert len(second.token) >= 32 and second.token != engine.token
+        assert stranger.get("/v1/models", headers=second.headers).status_code == 401
+
+
+@pytest.mark.parametrize("origin", ["https://example.org", "http://localhost:8888", "null"])
+def test_no_page_may_read_from_the_port(engine, stranger, origin):
+    asks = {"Origin": origin, "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type"}  # fmt: skip
+    responses = [
+        stranger.options("/completion", headers=asks),
+        stranger.get("/health", headers={"Origin": origin}),
+        stranger.get("/v1/models", headers={"Origin": origin} | engine.headers),
+    ]
+    for response in responses:
+        # an empty value allows no origin
+        assert not response.headers.get("Access-Control-Allow-Origin")
+        assert response.headers.get("Access-Control-Allow-Credentials") != "true"
+
+
 def test_a_wrong_request_says_what_is_wrong_and_does_no_harm(engine):
     with pytest.raises(EngineError, match="prompt") as refused:
         engine.complete(5)
@@ -109,16 +167,84 @@ def test_a_wrong_request_says_what_is_wrong_and_does_no_harm(engine):
     assert engine.complete("a", n_predict=1)["tokens_predicted"] == 1
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small GGUF to damage."""
+    file = tmp_path_factory.mktemp("whole") / "whole.gguf"
+    return export.export(minis.weights_dir("mini-qwen-xs"), file)
+
+
+def damaged(whole, what: str) -> bytes:
+    data = whole.read_bytes()
+    if what == "pre-tokenizer":
+        place = data.index(b"qwen2", data.index(b"tokenizer.ggml.pre"))
+        return data[:place] + b"qwen9" + data[place + 5 :]
+    return {"truncated": data[:-50_000], "version": b"GGUF" + bytes(60), "magic": bytes(64)}[what]
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("pre-tokenizer", r"unknown pre-tokenizer type: 'qwen9'$"),
+        ("truncated", r"tensor '[\w.]+' data is not within the file bounds"),
+        ("version", r"bad GGUF version: 0$"),
+        ("magic", r"invalid magic characters"),
+    ],
+)
+def test_a_file_that_does_not_load_is_refused_with_llama_cpps_reason(
+    whole, what, reason, tmp_path, capfd
+):
+    file = tmp_path / f"{what}.gguf"
+    file.write_bytes(damaged(whole, what))
+    with pytest.raises(EngineError, match=f"^llama.cpp does not load {what}.gguf: {reason}"):
+        Engine(file)
+    assert capfd.readouterr() == ("", "")  # nothing else reaches a notebook
+
+
+def test_what_is_no_model_is_refused(whole, tmp_path):
     with pytest.raises(FileNotFoundError, match="no file .*missing.gguf"):
         Engine(tmp_path / "missing.gguf")
-    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(60))
-    with pytest.raises(EngineError, match="does not load broken.gguf"):
-        Engine(tmp_path / "broken.gguf")
-    whole = export.export(minis.weights_dir("mini-qwen-xs"), tmp_path / "whole.gguf")
-    (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:-50_000])
-    with pytest.raises(EngineError, match="does not load cut.gguf"):
-        Engine(tmp_path / "cut.gguf")
+    with pytest.raises(EngineError, match="expect general.type to be 'adapter'"):
+        Engine(whole, adapter=whole)
+    with pytest.raises(EngineError, match="Failed to load CLIP model"):
+        Engine(whole, whole)
+
+
+def test_files_that_fail_at_the_same_time_keep_their_reasons(whole, tmp_path):
+    reasons = {}
+
+    def load(what: str) -> None:
+        file = tmp_path / f"{what}.gguf"
+        file.write_bytes(damaged(whole, what))
+        with pytest.raises(EngineError) as refused:
+            Engine(file)
+        reasons[what] = str(refused.value)
+
+    threads = [threading.Thread(target=load, args=(what,)) for what in ("version", "magic")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "bad GGUF version" in reasons["version"] and "magic" in reasons["magic"]
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", None),
+        ("0.01 I load: all is well\n0.02 W srv init: slow", None),
+        (
+            "0.1 E srv   init: exiting due to model loading error",
+            "exiting due to model loading error",
+        ),
+        ("0.1 E f: disk full\n0.2 E g: failed to load model\n", "disk full"),
+        ("0.1 E f: first\n0.2 E srv  load_model: last: 2\nnot a line", "last: 2"),
+        ("0.1 E f: error loading model: error loading model vocabulary: odd: x", "odd: x"),
+        ("0.1 E f: " + "a" * 5000, "a" * 300),
+    ],
+)
+def test_the_last_line_of_the_log_that_names_a_cause(log, reason):
+    assert last_error(log) == reason
 
 
 def test_closed_is_closed(tmp_path):

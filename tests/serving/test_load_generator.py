@@ -10,7 +10,7 @@ import pytest
 from openmodels.gguf import export
 from openmodels.serving import load_generator
 from openmodels.serving.engine import Engine
-from openmodels.serving.load_generator import LoadError, Reader
+from openmodels.serving.load_generator import LoadError, RequestTiming
 
 
 def words(count: int, question: str = "Add 45 and 91.") -> dict:
@@ -92,10 +92,12 @@ def test_what_makes_no_sense_is_refused(wrong):
 
 
 def test_what_a_reader_saw():
-    one = Reader(1.0, (1.5, 1.7, 2.1))
-    assert (one.first, one.whole, one.gap) == pytest.approx((0.5, 1.1, 0.3))
-    assert Reader(1.0, (1.5,)).gap == 0
-    assert load_generator.throughput([one, Reader(0.1, (0.3,))]) == pytest.approx(4 / 2.0)
+    one = RequestTiming(1.0, (1.5, 1.7, 2.1))
+    assert (one.time_to_first_token, one.latency, one.inter_token_latency) == pytest.approx(
+        (0.5, 1.1, 0.3)
+    )
+    assert RequestTiming(1.0, (1.5,)).inter_token_latency == 0
+    assert load_generator.throughput([one, RequestTiming(0.1, (0.3,))]) == pytest.approx(4 / 2.0)
     assert [load_generator.percentile([4, 1, 3, 2], share) for share in (0.25, 0.5, 0.51, 1)] == [
         1,
         2,
@@ -128,11 +130,11 @@ def test_only_this_machine_is_put_under_load(address):
 
 
 def test_a_run_is_bounded():
-    many = [words(1)] * (load_generator.MOST_REQUESTS + 1)
+    many = [words(1)] * (load_generator.MAX_REQUESTS + 1)
     for wrong in (many, []):
         with pytest.raises(ValueError, match="requests in a run"):
             asyncio.run(load_generator.crowd("http://127.0.0.1:1", wrong, 1))
-    for readers in (0, load_generator.MOST_READERS + 1):
+    for readers in (0, load_generator.MAX_READERS + 1):
         with pytest.raises(ValueError, match="readers"):
             asyncio.run(load_generator.crowd("http://127.0.0.1:1", [words(1)], readers))
     for moments in ([], [-1.0], [float("nan")], [float("inf")]):
@@ -156,11 +158,11 @@ def test_a_redirect_is_not_followed():
     [
         ("", "without text"),
         ("data: [DONE]\n\n", "without text"),
-        ("data: nonsense\n\n", "not a piece"),
-        ("data: 7\n\n", "not a piece"),
-        ('data: {"choices": [3]}\n\n', "not a piece"),
+        ("data: nonsense\n\n", "not a chunk"),
+        ("data: 7\n\n", "not a chunk"),
+        ('data: {"choices": [3]}\n\n', "not a chunk"),
         ('data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
-        ('data: {"choices": [{"text": "a"}]}\n\n' * (load_generator.MOST_PIECES + 1), "more than"),
+        ('data: {"choices": [{"text": "a"}]}\n\n' * (load_generator.MAX_CHUNKS + 1), "more than"),
     ],
 )
 def test_an_answer_that_is_none(said, match):
@@ -197,11 +199,14 @@ def test_slots_share_a_pass(file):
     bodies, passes = [words(32, f"Add {n} and 7.") for n in range(20, 28)], {}
     for slots in (1, 4):
         with Engine(file, slots=slots, threads=1, context=256) as engine:
-            seen = asyncio.run(load_generator.crowd(engine.address, bodies, readers=8))
-            passes[slots] = load_generator.counters(engine.address)["n_decode_total"]
-            busy = load_generator.counters(engine.address)["n_busy_slots_per_decode"]
-        assert len(seen) == 8 and all(30 <= len(one.came) <= 32 for one in seen)
-        assert all(list(one.came) == sorted(one.came) and one.first > 0 for one in seen)
+            seen = asyncio.run(load_generator.crowd(engine, bodies, readers=8))
+            passes[slots] = load_generator.counters(engine)["n_decode_total"]
+            busy = load_generator.counters(engine)["n_busy_slots_per_decode"]
+        assert len(seen) == 8 and all(30 <= len(one.chunk_times) <= 32 for one in seen)
+        assert all(
+            list(one.chunk_times) == sorted(one.chunk_times) and one.time_to_first_token > 0
+            for one in seen
+        )
     assert 0.95 * 8 * 32 <= passes[1] <= 8 * 32 and passes[4] < 0.6 * passes[1]
     assert 1 < busy <= 4
 
@@ -211,18 +216,18 @@ def test_readers_come_at_their_moments(file):
     bodies = [words(4), {"prompt": "Add 45 and 91."} | words(4), words(4)]
     del bodies[1]["messages"]
     with Engine(file, slots=2, threads=1, context=256) as engine:
-        seen = asyncio.run(load_generator.stream(engine.address, bodies, moments))
-    assert all(one.asked >= moment for one, moment in zip(seen, moments, strict=True))
+        seen = asyncio.run(load_generator.stream(engine, bodies, moments))
+    assert all(one.sent_at >= moment for one, moment in zip(seen, moments, strict=True))
 
 
 def test_a_late_reader_does_not_wait_for_the_long_answer(file):
     with Engine(file, slots=2, threads=1, context=512) as engine:
         bodies = [words(300), words(8), words(8), words(8)]
-        long, *short = asyncio.run(load_generator.crowd(engine.address, bodies, readers=4))
-    assert max(one.came[-1] for one in short) < long.came[-1]
+        long, *short = asyncio.run(load_generator.crowd(engine, bodies, readers=4))
+    assert max(one.chunk_times[-1] for one in short) < long.chunk_times[-1]
 
 
 def test_a_refusal_has_llama_cpps_words(file):
     with Engine(file, threads=1, context=256) as engine:
         with pytest.raises(LoadError, match="status 4"):
-            asyncio.run(load_generator.crowd(engine.address, [words(1, "Who? " * 400)], 1))
+            asyncio.run(load_generator.crowd(engine, [words(1, "Who? " * 400)], 1))

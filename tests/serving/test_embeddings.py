@@ -1,0 +1,76 @@
+"""Vectors of a list of texts: the same as those of each text alone."""
+
+import random
+
+import httpx
+import numpy as np
+import pytest
+
+from openmodels.gguf.export import gguf_file
+from openmodels.minis import evaluate
+from openmodels.serving.app import Server
+from openmodels.serving.engine import Engine, EngineError
+
+CONTEXT = 512
+TOLERANCE = 1e-3  # the KV cache is float16
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENMODELS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def embedder(cache):
+    with Engine(
+        gguf_file("mini-qwen"), embedding=True, slots=8, context=CONTEXT, threads=1
+    ) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """Sixty texts, each with another number of words."""
+    orders = evaluate.draw("order", 60, seed=0)
+    words = " ".join(order.messages[0]["content"] for order in orders).split()
+    return [" ".join(words[:n]) for n in random.Random(0).sample(range(1, 240), 60)]
+
+
+def difference(together: list, alone: list) -> float:
+    """Return the largest difference between two lists of vectors."""
+    return float(np.abs(np.array(together) - np.array(alone)).max())
+
+
+def test_the_engine_embeds_a_list_as_it_embeds_each_text(embedder, texts):
+    lengths = {len(embedder.tokenize(text)) for text in texts}
+    assert len(texts) == 60 and len(lengths) > 50 and max(lengths) > 200
+    alone = [embedder.embed([text])[0] for text in texts]
+    assert difference(embedder.embed(texts), alone) < TOLERANCE
+    assert difference(alone[:1], alone[1:2]) > 10 * TOLERANCE  # the texts do differ
+
+
+def test_the_server_embeds_a_list_as_it_embeds_each_text(cache, texts, tmp_path):
+    with (
+        Server(port=0, root=tmp_path, threads=1) as server,
+        httpx.Client(base_url=server.address, trust_env=False, timeout=None) as client,
+    ):
+
+        def embed(texts: list[str]) -> list[list[float]]:
+            body = {"model": "mini-qwen", "input": texts, "options": {"num_ctx": CONTEXT}}
+            return client.post("/api/embed", json=body).raise_for_status().json()["embeddings"]
+
+        alone = [embed([text])[0] for text in texts]
+        assert difference(embed(texts), alone) < TOLERANCE
+
+
+def test_every_text_of_a_list_may_fill_a_slot(embedder):
+    def embed(prompts: list[list[int]]) -> list[list[float]]:
+        rows = embedder.post("/v1/embeddings", {"input": prompts})["data"]
+        return [row["embedding"] for row in rows]
+
+    prompts = [[50 + n] * CONTEXT for n in range(9)]  # more than there are slots
+    assert difference(embed(prompts)[-1:], embed(prompts[-1:])) < TOLERANCE
+    with pytest.raises(EngineError, match=f"{CONTEXT + 1} tokens"):
+        embed([[50] * (CONTEXT + 1)])
