@@ -74,8 +74,14 @@ class Window:
         """Return the colour in another light: each channel up to `spread` of 255 off."""
         return tuple(max(0, min(255, c + self.rng.randint(-spread, spread))) for c in colour)
 
-    def flag(self, draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], pattern: str,
-             colour: str, mark: str) -> None:  # fmt: skip
+    def flag(
+        self,
+        draw: ImageDraw.ImageDraw,
+        box: tuple[int, int, int, int],
+        pattern: str,
+        colour: str,
+        mark: str,
+    ) -> None:
         """Draw one flag in a box of pixels (x0, y0, x1, y1): `colour` with `mark` on it."""
         x0, y0, x1, y1 = box
         fill, mark_fill = self.shade(COLOURS[colour]), self.shade(COLOURS[mark])
@@ -211,8 +217,9 @@ class Window:
         answer = extreme(content, key=lambda bar: bar[1])[0]
         return self.sighting("chart", image, f"Which bar is the {word}?", answer, content)
 
-    def sighting(self, task: str, image: Image.Image, question: str, answer: str,
-                 content: tuple) -> Sighting:  # fmt: skip
+    def sighting(
+        self, task: str, image: Image.Image, question: str, answer: str, content: tuple
+    ) -> Sighting:
         """Return a sighting whose key is its question and content."""
         key = f"{question}|{content}"
         return Sighting(task, image, (ask(question), assistant(answer)), key)

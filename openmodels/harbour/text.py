@@ -512,8 +512,9 @@ def think_sum(first: int, second: int) -> str:
     return "<think>\n" + "\n".join(lines) + f"\n</think>\n\n{first} + {second} = {first + second}"
 
 
-def instances(task: str, count: int, seed: int = 0, split: str = "test",
-              invented: float = 0.0) -> Iterator[Instance]:  # fmt: skip
+def instances(
+    task: str, count: int, seed: int = 0, split: str = "test", invented: float = 0.0
+) -> Iterator[Instance]:
     """Yield `count` instances of one task, no two with the same key.
 
     Raises ValueError for an unknown task, and if a closed world has fewer than `count` instances.

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 FORCED = 1000.0  # added to a logit: that token is always generated
 
 
-def answers(engine: Engine, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str],
-            longest: int = evaluate.LONGEST) -> list[str]:  # fmt: skip
+def answers(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    longest: int = evaluate.LONGEST,
+) -> list[str]:
     """Return greedy continuations up to the end of the turn, in parallel on the engine's slots."""
 
     def complete(prompt: str) -> str:
@@ -34,8 +38,12 @@ def answers(engine: Engine, tokenizer: PreTrainedTokenizerBase, prompts: Sequenc
         return list(pool.map(complete, prompts))
 
 
-def marked(engine: Engine, tokenizer: PreTrainedTokenizerBase, instances: Sequence,
-           longest: int = evaluate.LONGEST) -> list[tuple[str, bool]]:  # fmt: skip
+def marked(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    instances: Sequence,
+    longest: int = evaluate.LONGEST,
+) -> list[tuple[str, bool]]:
     """Return the engine's answer to each instance and whether it is right, as `evaluate.marked`."""
     prompts = [evaluate.prompt(tokenizer, instance) for instance in instances]
     texts = answers(engine, tokenizer, prompts, longest)
@@ -45,8 +53,9 @@ def marked(engine: Engine, tokenizer: PreTrainedTokenizerBase, instances: Sequen
     ]
 
 
-def engine_logprobs(engine: Engine, ids: Sequence[int], plain: int, vocab: int,
-                places: Iterable[int] | None = None) -> np.ndarray:  # fmt: skip
+def engine_logprobs(
+    engine: Engine, ids: Sequence[int], plain: int, vocab: int, places: Iterable[int] | None = None
+) -> np.ndarray:
     """Return log-probabilities of the next token after each of `ids`, in nats.
 
     The result is (places, vocab) float64. plain: a token that is complete text. llama.cpp withholds

@@ -74,9 +74,9 @@ def results(
     return [numbers[first : first + times] for first in range(0, len(numbers), times)]
 
 
-def vote(found: Sequence[int | None]) -> int | None:
+def vote(answers: Sequence[int | None]) -> int | None:
     """Return the most frequent result, first if tied; None is ignored. [7, None, 8, 8] -> 8."""
-    ballot = Counter(result for result in found if result is not None)
+    ballot = Counter(result for result in answers if result is not None)
     return ballot.most_common(1)[0][0] if ballot else None
 
 

@@ -86,8 +86,15 @@ def questions(tokenizer, seed: int | str) -> Iterator[tuple[str, grpo.Reward]]:
         yield evaluate.prompt(tokenizer, instance), reward(instance)
 
 
-def supervise(model, tokenizer, examples: Iterable[Instance], epochs: int = 3, rate: float = 3e-4,
-              batch: int = 16, seed: int = 0) -> Iterator[float]:  # fmt: skip
+def supervise(
+    model,
+    tokenizer,
+    examples: Iterable[Instance],
+    epochs: int = 3,
+    rate: float = 3e-4,
+    batch: int = 16,
+    seed: int = 0,
+) -> Iterator[float]:
     """Train `model` in place on the answers of conversations; yields the loss of each step.
 
     The cold start of R1, and distillation. Only answers are targets; the rate falls to zero.
@@ -118,8 +125,9 @@ def supervise(model, tokenizer, examples: Iterable[Instance], epochs: int = 3, r
         yield loss.item()
 
 
-def right_answers(teacher, tokenizer, count: int, seed: int = 0, temperature: float = 0.7,
-                  most: int = 4) -> list[Instance]:  # fmt: skip
+def right_answers(
+    teacher, tokenizer, count: int, seed: int = 0, temperature: float = 0.7, most: int = 4
+) -> list[Instance]:
     """`count` sums with the answers `teacher` wrote itself, those that earn the full reward.
 
     Raises ValueError where `most` times as many questions do not bring so many.
@@ -209,8 +217,9 @@ class Pupil:
         self.read = len(examples)
         self.save()
 
-    def practise(self, recipe: Recipe, minutes: float, steps: int | None,
-                 say: Callable[[str], None]) -> None:  # fmt: skip
+    def practise(
+        self, recipe: Recipe, minutes: float, steps: int | None, say: Callable[[str], None]
+    ) -> None:
         """GRPO until `minutes` or `steps` of it are reached, interrupted runs counted in."""
         before, first, kept = self.seconds, self.steps, self.seconds
         left = None if steps is None else max(0, steps - first)
@@ -240,9 +249,17 @@ class Pupil:
         return found
 
 
-def run(name: str, home: Path, base: str | Path | None = None, minutes: float | None = None,
-        teacher: str | Path | None = None, instances: int = 200, new: bool = False,
-        steps: int | None = None, say: Callable[[str], None] = print) -> None:  # fmt: skip
+def run(
+    name: str,
+    home: Path,
+    base: str | Path | None = None,
+    minutes: float | None = None,
+    teacher: str | Path | None = None,
+    instances: int = 200,
+    new: bool = False,
+    steps: int | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
     """The whole of a recipe, from the base to published weights with scores before and after.
 
     Goes on from the checkpoint in `home` unless `new`. Writes log.jsonl, the checkpoint and, in

@@ -583,9 +583,19 @@ def rate_at(progress: float, step: int, recipe: Recipe) -> float:
     return min(1, (step + 1) / recipe.warmup) * min(1, max(0.0, (1 - progress) / recipe.decay))
 
 
-def train(rank: int, world: int, name: str, home: Path, minutes: float | None, device: str,
-          resume: bool, watch_minutes: float, dtype: torch.dtype,
-          compiled: bool = False, taught: bool = True) -> None:  # fmt: skip
+def train(
+    rank: int,
+    world: int,
+    name: str,
+    home: Path,
+    minutes: float | None,
+    device: str,
+    resume: bool,
+    watch_minutes: float,
+    dtype: torch.dtype,
+    compiled: bool = False,
+    taught: bool = True,
+) -> None:
     """One worker's whole run; worker 0 prints, logs and saves."""
     logging.set_verbosity_error()
     if world > 1:

@@ -87,8 +87,13 @@ class TrainingCost:
         return self.weights + self.training + self.activations
 
 
-def needs(config: PreTrainedConfig, adapter: LoraConfig | None, rows: int, tokens: int,
-          dtype: torch.dtype = torch.float32) -> TrainingCost:  # fmt: skip
+def needs(
+    config: PreTrainedConfig,
+    adapter: LoraConfig | None,
+    rows: int,
+    tokens: int,
+    dtype: torch.dtype = torch.float32,
+) -> TrainingCost:
     """Return the cost of a training step, counted on the meta device without weights.
 
     rows, tokens: the shape of the batch. adapter: peft's settings, or None to train all parameters.
