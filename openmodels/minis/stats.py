@@ -88,8 +88,9 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
 def questions_needed(p: float, q: float, power: float = 0.8) -> int:
     """Return the questions per model needed to detect a difference of two shares at 5 %.
 
-    p, q: the true shares, from 0 to 1. power: the probability of detecting it. The usual formula for two independent samples (Fleiss,
-    Statistical Methods for Rates and Proportions, ch. 4, without continuity correction).
+    p, q: the true shares, from 0 to 1. power: the probability of detecting it. The usual formula
+    for two independent samples (Fleiss, Statistical Methods for Rates and Proportions, ch. 4,
+    without continuity correction).
     """
     z = NormalDist().inv_cdf
     variance = p * (1 - p) + q * (1 - q)

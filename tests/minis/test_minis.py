@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from openmodels.harbour import SCHEMAS, TASKS, Harbour
 from openmodels.harbour.world import NAMES, SHOPS
-from openmodels.minis import configs, data, tokenizer, train
+from openmodels.minis import configs, data, heads, tokenizer, train
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +398,7 @@ def test_a_model_can_start_with_copying():
         return sum(guesses[p - 1] == document.ids[p] for p in targets) / len(targets)
 
     assert share() < 0.1
-    train.start_copying(model)
+    heads.start_copying(model)
     assert share() > 0.8
 
 
@@ -426,9 +426,9 @@ def test_a_model_can_start_with_reading(shipped, head, sentence):
             right += max(seen[:3]) == seen[1]
         return right / texts
 
-    train.start_copying(model)
+    heads.start_copying(model)
     assert share() < 0.6
-    train.start_reading(model, shipped)
+    heads.start_reading(model, shipped)
     assert share() > 0.8
 
 
