@@ -59,7 +59,7 @@ def export(home: Path, file: Path, kind: str = "f16") -> Path:
     kind: a key of `KINDS`, for the matrices; norms and biases stay float32. Raises ValueError for
     another kind or an architecture this module does not know.
     """
-    config = AutoConfig.from_pretrained(home)
+    config = AutoConfig.from_pretrained(home, trust_remote_code=False)
     architecture = ARCHITECTURES.get((config.architectures or [""])[0])
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
@@ -93,7 +93,7 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
     llama.cpp's order is the one the model was trained with. It also leaves out <|image|>, the token
     before the patches; answers stay. ValueError where there are no pictures.
     """
-    config = AutoConfig.from_pretrained(home)
+    config = AutoConfig.from_pretrained(home, trust_remote_code=False)
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")

@@ -56,7 +56,7 @@ for number, program in enumerate({programs!r}):
     out.flush()
 """
 _GROUP_SIZE = 50  # programs in one process
-_LONGEST = 60_000  # characters of a group, which is passed as one argument
+_LONGEST = 24_000  # characters of a group: Windows allows 32,767 for the whole command line
 
 
 def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> RunResult:
@@ -85,7 +85,7 @@ def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> RunResult:
         tempfile.TemporaryFile() as output_file,
     ):
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", code],
+            [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
             cwd=folder,
             env=system_variables | {"PYTHONHASHSEED": "0"},
             stdin=subprocess.DEVNULL,
@@ -111,7 +111,7 @@ def run_each(programs: Sequence[str], seconds: float = 0.5, memory_mb: int = 512
     outcomes: dict[int, bool] = {}
     pending, group_size = list(range(len(programs))), _GROUP_SIZE
     while pending:
-        lengths = accumulate(len(programs[n]) for n in pending[:group_size])
+        lengths = accumulate(_quoted_length(programs[n]) for n in pending[:group_size])
         size = sum(total <= _LONGEST for total in lengths)
         group = pending[: max(1, size)]
         mark = secrets.token_hex(8)
@@ -125,3 +125,8 @@ def run_each(programs: Sequence[str], seconds: float = 0.5, memory_mb: int = 512
         group_size = 1 if ended_early and len(group) > 1 else _GROUP_SIZE
         pending = [n for n in pending if n not in outcomes]
     return [outcomes[n] for n in range(len(programs))]
+
+
+def _quoted_length(program: str) -> int:
+    """Return the characters a program takes in a command line of Windows, quotes escaped."""
+    return len(subprocess.list2cmdline([repr(program)]))
