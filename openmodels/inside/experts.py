@@ -185,18 +185,18 @@ def shares(experts: torch.Tensor, count: int) -> torch.Tensor:
 def watch(
     model: torch.nn.Module,
     reader: PreTrainedTokenizerBase,
-    seen: Iterable[Instance | pictures.Sighting],
+    samples: Iterable[Instance | pictures.Sighting],
 ) -> Trace:
     """Run a model on conversations with their answers and record each router's choices.
 
-    seen: instances of the harbour, or sightings for a model with vision.
+    samples: instances of the harbour, or sightings for a model with vision.
     """
     rows, hooks = {n: [] for n in routers(model)}, []
     for number, router in routers(model).items():
         hooks.append(router.register_forward_hook(_noting(rows[number])))
     tokens, tasks, texts = [], [], []
     try:
-        for number, sample in enumerate(seen):
+        for number, sample in enumerate(samples):
             inputs = _inputs(model, reader, sample)
             model(**inputs)
             ids = inputs["input_ids"][0].tolist()

@@ -43,9 +43,9 @@ def start_copying(model: torch.nn.Module) -> None:
     first.o_proj.weight[:, :width] = 0.1 * one_back.T
     first.o_proj.weight[:, width : width + len(self_direction)] = 0.1 * self_direction.T
     # the slow rotary pairs hardly rotate over a few hundred tokens: compare there
-    still = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
-    second.k_proj.weight[still] = 2.0 * one_back[: len(still)]
-    second.q_proj.weight[still] = 2.0 * content[: len(still)]
+    slow_pairs = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
+    second.k_proj.weight[slow_pairs] = 2.0 * one_back[: len(slow_pairs)]
+    second.q_proj.weight[slow_pairs] = 2.0 * content[: len(slow_pairs)]
     second.v_proj.weight[:width] = content
     second.o_proj.weight[:, :width] = content.T
 
@@ -138,7 +138,7 @@ def _start_value_heads(attention: torch.nn.Module, directions: Directions, at_st
     """Set key-value heads 0 and 1 of layer 2: the value after a subject, and before it."""
     width = attention.head_dim
     half, slow = width // 2, width // 4
-    still = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
+    slow_pairs = torch.cat([torch.arange(slow, half), torch.arange(half + slow, width)])
     output = 0.3 * directions.content.T
     output[:, at_stop] *= -1.0
     far = torch.arange(4, 9)  # not the sentence being generated
@@ -146,8 +146,8 @@ def _start_value_heads(attention: torch.nn.Module, directions: Directions, at_st
     subject, itself = directions.subject, directions.itself
     for kv, compared, value in ((0, subject, itself), (1, itself, subject)):
         query, key = _scale_down(attention, kv)
-        attention.q_proj.weight[query + still] = 3.5 * subject[: len(still)]
-        attention.k_proj.weight[key + still] = 3.5 * compared[: len(still)]
+        attention.q_proj.weight[query + slow_pairs] = 3.5 * subject[: len(slow_pairs)]
+        attention.k_proj.weight[key + slow_pairs] = 3.5 * compared[: len(slow_pairs)]
         attention.q_proj.bias[query + far], attention.k_proj.bias[key + far] = -4.0, 4.0
         attention.v_proj.weight[key : key + width] = 0.0
         attention.v_proj.weight[key : key + len(value)] = value
@@ -161,6 +161,6 @@ def things_and_stops(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], lis
     """Return the ids of tokens that end a person, shop, good, ship or day, and those of stops."""
     plurals = [plural for plural, *_ in world.GOODS.values()]
     words = [*world.NAMES, *world.SHOPS, *world.SHIPS, *world.GOODS, *plurals, *world.DAYS]
-    ends = {tokenizer(prefix + word).input_ids[-1] for word in words for prefix in ("", " ")}
+    things = {tokenizer(prefix + word).input_ids[-1] for word in words for prefix in ("", " ")}
     stops = {tokenizer(stop).input_ids[-1] for stop in (".", ".\n", "?", "<|im_end|>")}
-    return sorted(ends), sorted(stops)
+    return sorted(things), sorted(stops)

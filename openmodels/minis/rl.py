@@ -279,7 +279,7 @@ def run(
     instances: int = 200,
     new: bool = False,
     steps: int | None = None,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Run a whole recipe, from the base to published weights with scores before and after.
 
@@ -291,16 +291,18 @@ def run(
     minutes = recipe.minutes if minutes is None else minutes
     pupil = Pupil(base, home, new, recipe.layers)
     if pupil.resumed:
-        say(f"{name}: resumed at step {pupil.steps}")
+        report(f"{name}: resumed at step {pupil.steps}")
     else:
         pupil.log(stage="begin", recipe=asdict(recipe) | {"minutes": minutes})
-        say(f"{name}: {base} begins with {pupil.score('before', instances)}")
+        report(f"{name}: {base} begins with {pupil.score('before', instances)}")
     pupil.study(recipe, teacher)
     if minutes and recipe.minutes:
-        pupil.practise(recipe, minutes, steps, say)
+        pupil.practise(recipe, minutes, steps, report)
     train.publish(pupil.model, pupil.tokenizer, home)
     pupil.model, pupil.tokenizer = evaluate.load(home)  # score what was published
-    say(f"{name}: {pupil.score('after', instances)} after {pupil.steps} steps; written to {home}")
+    report(
+        f"{name}: {pupil.score('after', instances)} after {pupil.steps} steps; written to {home}"
+    )
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def answer_loss(
     """
     documents = [data.encode(tokenizer, instance, context_weight=0.0) for instance in instances]
     order = sorted(range(len(documents)), key=lambda n: len(documents[n].ids))
-    nats, tokens, right = 0.0, 0, [False] * len(documents)
+    nats, tokens, correct = 0.0, 0, [False] * len(documents)
     for start in range(0, len(order), batch):
         indices = order[start : start + batch]
         ids = [torch.tensor(documents[n].ids) for n in indices]
@@ -59,8 +59,8 @@ def answer_loss(
         )
         nats, tokens = nats + losses.item(), tokens + int(targets.sum())
         for index, is_right in zip(indices, matches.all(1).tolist(), strict=True):
-            right[index] = is_right
-    return AnswerLoss(nats / tokens, tokens, tuple(right))
+            correct[index] = is_right
+    return AnswerLoss(nats / tokens, tokens, tuple(correct))
 
 
 @dataclass(frozen=True)

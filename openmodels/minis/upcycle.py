@@ -178,8 +178,8 @@ def deepseek(
     attention, config = layer.self_attn, layer.self_attn.config
     heads, groups = config.num_attention_heads, source_layer.self_attn.num_key_value_groups
     width = source_layer.self_attn.head_dim
-    half, still = width // 2, config.qk_nope_head_dim // 2
-    fast = half - still  # rotary pairs per key head
+    half, n_slow_pairs = width // 2, config.qk_nope_head_dim // 2
+    fast = half - n_slow_pairs  # rotary pairs per key head
     slow_rows = torch.cat([torch.arange(fast, half), torch.arange(half + fast, width)])
     kv_heads = heads // groups
     query = source.query[number].view(heads, width, -1) * sqrt(attention.qk_head_dim / width)
