@@ -115,7 +115,7 @@ def test_configs_name_the_tokenizers_ids(name):
 
 
 def test_an_unknown_miniature_is_named():
-    with pytest.raises(ValueError, match="no miniature 'mini-lark'; there are .*mini-qwen"):
+    with pytest.raises(ValueError, match="unknown miniature 'mini-lark'; known: .*mini-qwen"):
         configs.config("mini-lark")
 
 
@@ -567,7 +567,7 @@ def test_a_whole_run_in_one_process(make_run, tmp_path, monkeypatch, capsys):
 
 
 def test_watching_scores_every_task_between_0_and_1(make_run):
-    scores = make_run().watch(each=2)
+    scores = make_run().watch(count=2)
     assert set(train.WATCHED) <= set(scores)
     assert {f"order.{field}" for field in ("name", "item", "quantity", "price", "day")} < set(
         scores

@@ -107,8 +107,8 @@ def test_only_a_teachers_right_answers_are_kept(words, monkeypatch):
     kept = rl.right_answers(None, words, 20)
     assert [one.key for one in kept] == [one.key for one in known[1:40:2]]
     assert all(rl.reward(one)(one.answer["content"]) == 1 for one in kept)
-    with pytest.raises(ValueError, match="answered 10 of 20 sums rightly, too few for 20"):
-        rl.right_answers(None, words, 20, most=1)
+    with pytest.raises(ValueError, match="solved 10 of 20 sums, fewer than 20"):
+        rl.right_answers(None, words, 20, attempts=1)
 
 
 def records(home) -> list[dict]:
@@ -182,7 +182,7 @@ def test_the_first_layers_are_a_model_of_their_own(words, tmp_path):
         assert torch.equal(model.model(ids).last_hidden_state, model.model.norm(inside))
     train.publish(model, words, tmp_path / "first")
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "first").config.num_hidden_layers == 1
-    with pytest.raises(ValueError, match="1 layers are fewer than 2"):
+    with pytest.raises(ValueError, match="the model has only 1 layers, not 2"):
         rl.keep_first(model, 2)
 
 
