@@ -1,6 +1,6 @@
-"""The landscape as data: models, scores, prices, hardware and claims, each row with its sources.
+"""The open-weight landscape as data: models, scores, prices, hardware and claims, with sources.
 
-The rows are `data/*.csv`; the shapes of some full-size models are `data/configs/*.json`.
+The rows are in `data/*.csv`. The configs of some full-size models are in `data/configs/*.json`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,14 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 DATA = Path(__file__).parent / "data"
 STATUSES = ("announced", "released", "retired")
@@ -21,9 +25,9 @@ VERDICTS = ("true", "partly", "outdated", "false", "not verifiable")
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the catalogue. `None`: unpublished, or not known to us.
+    """One row of the catalogue. `None` means unpublished or unknown.
 
-    A field named in `unverified_fields` was not seen in any of `source_urls`.
+    A field listed in `unverified_fields` was not confirmed by any of `source_urls`.
     """
 
     id: str
@@ -65,7 +69,7 @@ class Model:
 
     @property
     def parameters(self) -> int | None:
-        """Number of parameters: counted where we could, else as published; None if unknown."""
+        """Return the parameter count: computed if possible, else as published; None if unknown."""
         if self.params_computed is not None:
             return self.params_computed
         return None if self.params_total_B is None else round(self.params_total_B * 1e9)
@@ -92,7 +96,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Reports:
-    """The scores of one model on one benchmark, apart by who reported them."""
+    """The scores of one model on one benchmark, grouped by who reported them."""
 
     vendor_own: tuple[Benchmark, ...]
     vendor_other: tuple[Benchmark, ...]
@@ -101,7 +105,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class Price:
-    """What a provider asks for a model behind its API, per million tokens."""
+    """What a provider charges for a model behind its API, per million tokens."""
 
     model: str  # id of the catalogue; the provider's name where it has no such row
     sold_as: str  # the provider's name
@@ -121,9 +125,9 @@ class Price:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A graphics card, a Mac, or a processor's memory. `None`: not stated in the sources.
+    """A graphics card, a Mac, or a processor's memory. `None` means not stated in the sources.
 
-    A field named in `unverified_fields` was not seen in any of the sources.
+    A field listed in `unverified_fields` was not confirmed by any of the sources.
     """
 
     id: str
@@ -143,7 +147,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim about open models that is often read, and what checking it found."""
+    """A frequent claim about open models, and the verdict after checking it."""
 
     id: str  # a letter for the family and a number, e.g. "a2"
     family: str
@@ -193,50 +197,53 @@ def _rows(row_class: type[Row]) -> tuple[Row, ...]:
 
 
 def records(name: str) -> list[dict[str, str]]:
-    """The rows of one file of `data/`, as text: `records("clauses.csv")`."""
+    """Return the rows of one file of `data/` as text: `records("clauses.csv")`."""
     with (DATA / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def models() -> list[Model]:
-    """Every model of the catalogue, in the order of the file."""
+    """Return every model of the catalogue, in the order of the file."""
     return list(_rows(Model))
 
 
 def get(id: str) -> Model:
-    """The model with this id, e.g. `get("qwen2.5-0.5b")`. LookupError names the closest ids."""
+    """Return the model with this id, e.g. `get("qwen2.5-0.5b")`.
+
+    Raises LookupError, with the closest ids, if there is none.
+    """
     return _by_id(Model, "model", id)
 
 
-def find(**wanted) -> list[Model]:
-    """Models whose fields equal what is asked, e.g. `find(developer="Meta", status="released")`.
+def find(**criteria: object) -> list[Model]:
+    """Return the models whose fields equal these, e.g. `find(developer="Meta", status="released")`.
 
-    A field that holds several values matches one of them: `find(modality_in="image")`.
-    TypeError when a row has no such field.
+    A field with several values matches if one of them does: `find(modality_in="image")`.
+    Raises TypeError if models have no such field.
     """
     names = [field.name for field in fields(Model)]
-    for name in wanted:
+    for name in criteria:
         if name not in names:
             raise TypeError(
                 f"a model of the catalogue has no field {name!r}{_closest(name, names)}"
             )
 
     def matches(model: Model) -> bool:
-        values = ((getattr(model, name), value) for name, value in wanted.items())
-        return all(v in has if isinstance(has, tuple) else v == has for has, v in values)
+        values = ((getattr(model, name), value) for name, value in criteria.items())
+        return all(v in field if isinstance(field, tuple) else v == field for field, v in values)
 
     return [model for model in _rows(Model) if matches(model)]
 
 
-def config(id: str):
-    """The full-size model's shape: a transformers config object, built without any download.
+def config(id: str) -> PreTrainedConfig:
+    """Return the full-size model's transformers config, built without any download.
 
-    LookupError when the course carries no config for this model.
+    Raises LookupError if the course has no config for this model.
     """
     path = DATA / "configs" / f"{id}.json"
     if not path.is_file():
-        known = sorted(path.stem for path in path.parent.glob("*.json"))
-        raise LookupError(f"no config for {id!r}; there is one for {', '.join(known)}")
+        available = sorted(path.stem for path in path.parent.glob("*.json"))
+        raise LookupError(f"no config for {id!r}; there is one for {', '.join(available)}")
     from transformers import AutoConfig
 
     return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8"))["config"])
@@ -245,99 +252,105 @@ def config(id: str):
 def benchmarks(
     model: str | None = None, benchmark: str | None = None, reporter_type: str | None = None
 ) -> list[Benchmark]:
-    """Scores in the order of the file, of one model, one benchmark, one type of reporter or all.
+    """Return scores in the order of the file, filtered by model, benchmark or type of reporter.
 
-    LookupError, with the closest names, for a model or benchmark that occurs nowhere and for a type
-    that is none of REPORTER_TYPES. A model of the catalogue without scores gives an empty list.
+    Raises LookupError, with the closest names, for an unknown model or benchmark and for a type
+    that is not in REPORTER_TYPES. A model of the catalogue without scores gives an empty list.
     """
     rows = _rows(Benchmark)
     check_name("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
     check_name("benchmark", benchmark, {row.benchmark for row in rows})
     check_name("type of reporter", reporter_type, REPORTER_TYPES)
-    return _chosen(rows, model=model, benchmark=benchmark, reporter_type=reporter_type)
+    return _filter(rows, model=model, benchmark=benchmark, reporter_type=reporter_type)
 
 
 def side_by_side(model: str, benchmark: str) -> Reports:
-    """What a model's own vendor, other vendors and independent parties report on one benchmark.
+    """Return what the model's vendor, other vendors and independent parties report.
 
-    Nothing is averaged or ranked across the three. LookupError as for `benchmarks`.
+    The three groups are neither averaged nor ranked. Raises LookupError as `benchmarks` does.
     """
     return Reports(*(tuple(benchmarks(model, benchmark, kind)) for kind in REPORTER_TYPES))
 
 
 def prices(model: str | None = None, provider: str | None = None) -> list[Price]:
-    """API prices in the order of the file, of one model, one provider or all.
+    """Return API prices in the order of the file, filtered by model or provider.
 
-    LookupError, with the closest names, for a provider that occurs nowhere, and for a model that
-    occurs neither here nor in the catalogue.
+    Raises LookupError, with the closest names, for an unknown provider, and for a model that is
+    neither here nor in the catalogue.
     """
     rows = _rows(Price)
     check_name("model", model, {row.model for row in rows} | {row.id for row in _rows(Model)})
     check_name("provider", provider, {row.provider for row in rows})
-    return _chosen(rows, model=model, provider=provider)
+    return _filter(rows, model=model, provider=provider)
 
 
 def get_price(model: str, provider: str | None = None, tariff: str | None = None) -> Price:
-    """The one price of a model, e.g. `get_price("llama-4-scout", "Groq")`.
+    """Return the only price of a model, e.g. `get_price("llama-4-scout", "Groq")`.
 
-    LookupError when there is none, and when several are left: then it names them.
+    Raises LookupError if there is no price, or if there are several: the message lists them.
     """
-    found = _chosen(prices(model, provider), tariff=tariff)
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    matches = _filter(prices(model, provider), tariff=tariff)
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
         raise LookupError(f"the catalogue has no price of {model!r} for this provider and tariff")
-    names = ", ".join(f"{row.provider} {row.tariff}".strip() for row in found)
-    raise LookupError(f"{model!r} has {len(found)} prices, name one provider and tariff: {names}")
+    names = ", ".join(f"{row.provider} {row.tariff}".strip() for row in matches)
+    raise LookupError(f"{model!r} has {len(matches)} prices; choose a provider and tariff: {names}")
 
 
 def hardware(kind: str | None = None) -> list[Hardware]:
-    """Hardware in the order of the file: "gpu", "mac", "cpu" or all. LookupError otherwise."""
+    """Return hardware in the order of the file: "gpu", "mac", "cpu" or all.
+
+    Raises LookupError for any other kind.
+    """
     rows = _rows(Hardware)
     check_name("kind of hardware", kind, {row.kind for row in rows})
-    return _chosen(rows, kind=kind)
+    return _filter(rows, kind=kind)
 
 
 def get_hardware(id: str) -> Hardware:
-    """The hardware with this id, e.g. `get_hardware("RTX 4090")`. LookupError as for `get`."""
+    """Return the hardware with this id, e.g. `get_hardware("RTX 4090")`.
+
+    Raises LookupError as `get` does.
+    """
     return _by_id(Hardware, "hardware", id)
 
 
 def claims(family: str | None = None, verdict: str | None = None) -> list[Claim]:
-    """Claims in the order of the file, of one family, with one verdict or all.
+    """Return claims in the order of the file, filtered by family or verdict.
 
-    LookupError, with the closest names, for a family without claims and an unknown verdict.
+    Raises LookupError, with the closest names, for a family without claims and an unknown verdict.
     """
     rows = _rows(Claim)
     check_name("family of claims", family, {row.family for row in rows})
     check_name("verdict", verdict, VERDICTS)
-    return _chosen(rows, family=family, verdict=verdict)
+    return _filter(rows, family=family, verdict=verdict)
 
 
 def get_claim(id: str) -> Claim:
-    """The claim with this id, e.g. `get_claim("a2")`. LookupError as for `get`."""
+    """Return the claim with this id, e.g. `get_claim("a2")`. Raises LookupError as `get` does."""
     return _by_id(Claim, "claim", id)
 
 
-def _by_id(row_class: type[Row], what: str, id: str) -> Row:
+def _by_id(row_class: type[Row], kind: str, id: str) -> Row:
     by_id = {row.id: row for row in _rows(row_class)}
-    check_name(what, id, by_id)
+    check_name(kind, id, by_id)
     return by_id[id]
 
 
-def _chosen(rows, **wanted) -> list:
-    """The rows whose fields equal what is wanted; None wants nothing."""
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    return [row for row in rows if all(getattr(row, name) == v for name, v in asked.items())]
+def _filter(rows: Iterable[Row], **criteria) -> list[Row]:
+    """Return the rows whose fields equal the criteria; a criterion of None is ignored."""
+    filters = {name: value for name, value in criteria.items() if value is not None}
+    return [row for row in rows if all(getattr(row, name) == v for name, v in filters.items())]
 
 
-def check_name(what: str, name: str | None, known) -> None:
-    """LookupError, with the closest names, for a name that is not known; None is always fine."""
-    if name is not None and name not in known:
-        raise LookupError(f"the catalogue has no {what} {name!r}{_closest(name, known)}")
+def check_name(kind: str, name: str | None, known_names: Collection[str]) -> None:
+    """Raise LookupError, with the closest names, unless `name` is None or in `known_names`."""
+    if name is not None and name not in known_names:
+        raise LookupError(f"the catalogue has no {kind} {name!r}{_closest(name, known_names)}")
 
 
-def _closest(name: str, known) -> str:
-    lower = {other.lower(): other for other in sorted(known)}
+def _closest(name: str, known_names: Collection[str]) -> str:
+    lower = {candidate.lower(): candidate for candidate in sorted(known_names)}
     close = difflib.get_close_matches(name.lower(), lower, n=3)
-    return f"; did you mean {', '.join(lower[other] for other in close)}?" if close else ""
+    return f"; did you mean {', '.join(lower[candidate] for candidate in close)}?" if close else ""

@@ -1,7 +1,7 @@
-"""May I …? What the licences of the catalogue's models say to a use, each answer with its clause.
+"""Which uses a model's licence permits, each answer with the clause it rests on.
 
-The clauses are `data/clauses.csv`: what each allows, asks or forbids, in the course's words and in
-the licence's own, with source and date. The rules below only pick the clauses that apply.
+The clauses are in `data/clauses.csv`: what each allows, requires or forbids, in the course's words
+and in the licence's own, with source and date. The rules below only select the clauses that apply.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESEARCH = ("Mistral AI Research License", "Qwen RESEARCH LICENSE")
 
 @dataclass(frozen=True)
 class Clause:
-    """What one clause of one licence says to some uses."""
+    """What one clause of one licence says about some uses."""
 
     id: str
     licence: str  # as in the catalogue
@@ -54,14 +54,14 @@ class Clause:
     date_checked: str  # YYYY-MM-DD
 
     def __str__(self) -> str:
-        where = f"{self.licence}, {self.section}" if self.section else self.licence
-        words = f": «{self.quote}»" if self.quote else ""
-        seen = f"({SEEN[self.seen]}, {self.date_checked})"
+        location = f"{self.licence}, {self.section}" if self.section else self.licence
+        quotation = f": «{self.quote}»" if self.quote else ""
+        provenance = f"({SEEN[self.seen]}, {self.date_checked})"
         return "\n".join(
             [
                 _wrapped(self.means, ""),
-                _wrapped(where + words),
-                *map(_wrapped, [*self.source_urls, seen]),
+                _wrapped(location + quotation),
+                *map(_wrapped, [*self.source_urls, provenance]),
             ]
         )
 
@@ -82,7 +82,7 @@ class Answer:
 
 
 def _wrapped(text: str, indent: str = "  ") -> str:
-    """Lines that fit a page; addresses stay whole."""
+    """Return the text wrapped to the page width; addresses are not broken."""
     return textwrap.fill(
         text, 98, initial_indent=indent, subsequent_indent=indent or "  ",
         break_long_words=False, break_on_hyphens=False,
@@ -91,7 +91,7 @@ def _wrapped(text: str, indent: str = "  ") -> str:
 
 @cache
 def clauses() -> tuple[Clause, ...]:
-    """Every clause, in the order of the file."""
+    """Return every clause, in the order of the file."""
     return tuple(
         Clause(
             **{
@@ -109,7 +109,7 @@ def clauses() -> tuple[Clause, ...]:
 
 
 def kind(model: catalog.Model) -> str:
-    """Which of KINDS a model's licence is. Where two licences apply, the stricter one counts."""
+    """Return which of KINDS a model's licence is. If two licences apply, the stricter counts."""
     if model.licence in ("", "closed"):
         return "closed" if model.licence else "not stated"
     names = licences_of(model)
@@ -119,25 +119,27 @@ def kind(model: catalog.Model) -> str:
 
 
 def licences_of(model: catalog.Model) -> list[str]:
-    """The licences that apply together, e.g. two for a model tuned from another maker's."""
+    """Return the licences that apply together.
+
+    A model fine-tuned from another maker's model has two.
+    """
     names = model.licence.split(" + ") if model.licence else []
     return [re.sub(r"^(Llama [\d.]+) licence$", r"\1 Community License", name) for name in names]
 
 
 def may_i(model: str, use: str, in_eu: bool = False, users_M: float = 0) -> Answer:
-    """May I use this model of the catalogue for this, as far as its licence goes?
+    """Return whether the licence of a model of the catalogue permits a use.
 
     use: a key of USES. in_eu: you live in the European Union, or your company is based there.
-    users_M: monthly users of all your products, in millions.
-    LookupError, with the closest names, for a model or a use that is not known; ValueError for
-    fewer than no users.
+    users_M: monthly users of all your products, in millions. Raises LookupError, with the closest
+    names, for an unknown model or use, and ValueError if users_M is negative.
 
     Example: `may_i("llama-4-scout", "product", in_eu=True).verdict` is "no".
     """
     row = catalog.get(model)
     catalog.check_name("use", use, USES)
     if users_M < 0:
-        raise ValueError(f"users_M is {users_M}; millions of monthly users, at least 0")
+        raise ValueError(f"users_M is {users_M}; millions of users cannot be negative")
     if row.status == "announced":
         return Answer(model, use, "no", "It was announced, but no weights were released.", ())
     if row.licence == "closed":
@@ -147,17 +149,19 @@ def may_i(model: str, use: str, in_eu: bool = False, users_M: float = 0) -> Answ
     if not row.licence:
         return Answer(model, use, "not known", "The catalogue knows no licence of it.", ())
 
-    found = [clause for clause in clauses() if _applies(clause, row, use, in_eu, users_M)]
+    applicable = [clause for clause in clauses() if _applies(clause, row, use, in_eu, users_M)]
     forbids, asks, allows = (
-        tuple(clause for clause in found if clause.effect == effect)
+        tuple(clause for clause in applicable if clause.effect == effect)
         for effect in ("forbids", "asks", "allows")
     )
-    silent = [name for name in licences_of(row) if name not in {one.licence for one in allows}]
+    uncovered = [
+        name for name in licences_of(row) if name not in {clause.licence for clause in allows}
+    ]
     doubt = "Which licence it has was not seen at a source." * ("licence" in row.unverified_fields)
     if forbids:
         return Answer(model, use, "no", f"{doubt} It takes another licence.".strip(), forbids)
-    if silent:
-        because = f"Our table has no clause that allows it; read this: {silent[0]}."
+    if uncovered:
+        because = f"Our table has no clause that allows it; read this: {uncovered[0]}."
         return Answer(model, use, "not known", f"{doubt} {because}".strip(), asks + allows)
     return Answer(model, use, "yes, if" if asks else "yes", doubt, asks + allows)
 

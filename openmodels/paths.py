@@ -1,4 +1,4 @@
-"""Where the course keeps its files: shipped miniatures, and those trained on this machine."""
+"""Where the course keeps its files: shipped miniatures, and miniatures trained on this machine."""
 
 from pathlib import Path
 
@@ -6,21 +6,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def shipped_dir(name: str) -> Path:
-    """Folder of a miniature's weights, whether or not it has been trained yet."""
+    """Return the folder of a shipped miniature, whether or not it exists."""
     return ROOT / "models" / name
 
 
 def build_dir(name: str) -> Path:
-    """Folder where training a miniature writes, unless told otherwise."""
+    """Return the default output folder for training a miniature."""
     return ROOT / "build" / name
 
 
 def weights_dir(name: str | Path) -> Path:
-    """Where a miniature's weights lie: shipped, else built here, else `name` as a folder itself.
+    """Return the folder with a miniature's weights: shipped, built here, or the path `name`.
 
-    Raises FileNotFoundError where there are none.
+    Raises FileNotFoundError if none of them has weights.
     """
-    for place in (shipped_dir(str(name)), build_dir(str(name)), Path(name)):
-        if (place / "model.safetensors").exists():
-            return place
+    for folder in (shipped_dir(str(name)), build_dir(str(name)), Path(name)):
+        if (folder / "model.safetensors").exists():
+            return folder
     raise FileNotFoundError(f"no model.safetensors in {name}; train it first, or check the name")

@@ -1,7 +1,7 @@
-"""What a model takes, before it is there: parameters, bytes, floating-point operations, money.
+"""Estimate what a model needs before you load it: parameters, bytes, operations, money.
 
-1 GB is 10^9 bytes, as on a disk's label and a GPU's data sheet. Everything that is counted is
-counted on the transformers class of a config, built on torch's meta device: all shapes, no numbers.
+1 GB is 10^9 bytes, as on a disk's label and a GPU's data sheet. Parameters are counted on the
+transformers class of a config, built on torch's meta device: shapes without values.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import psutil
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 GB = 10**9
 
@@ -49,66 +50,67 @@ WORKING_BYTES = 500_000_000
 # --- Parameters and bytes -------------------------------------------------------------------------
 
 
-def model_class(config):
-    """The transformers class a config names in `architectures`, else the causal LM of its type.
+def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """Return the transformers class named in `architectures`, else the causal LM of its type.
 
-    ValueError when this version of transformers has no such class.
+    Raises ValueError if this version of transformers has no such class.
     """
     import transformers
 
     if config.architectures:
-        found = getattr(transformers, config.architectures[0], None)
+        result = getattr(transformers, config.architectures[0], None)
     else:
-        found = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if found is None:
+        result = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if result is None:
         raise ValueError(
             f"transformers {transformers.__version__} has no class for "
             f"{config.architectures or config.model_type}: a newer transformers may have it."
         )
-    return found
+    return result
 
 
-def parameters(config) -> int:
-    """Number of parameters of a transformers config, tied weights counted once."""
+def parameters(config: PreTrainedConfig) -> int:
+    """Return the number of parameters of a transformers config; tied weights count once."""
     return _on_meta(config).num_parameters()
 
 
-def active_parameters(config) -> int:
-    """Number of parameters one token passes through, tied weights counted once.
+def active_parameters(config: PreTrainedConfig) -> int:
+    """Return the number of parameters used for one token; tied weights count once.
 
-    All of them, less the experts of each layer that a router leaves out: a token meets
+    These are all parameters except the experts that a router does not select: a token uses
     `num_experts_per_tok` of a layer's routed experts (Shazeer et al. 2017, arXiv 1701.06538,
     section 2). Shared experts, routers, embeddings and a vision or audio tower count in full, so
-    the figure is above a vendor's that leaves one of them out.
+    the figure is above that of a vendor who leaves one of them out.
     """
     text = config.get_text_config()
     return sum(_used(text, name, parameter) for _, name, parameter in _weights(config))
 
 
 def weight_bytes(n_parameters: int, kind: str = "bfloat16") -> int:
-    """Bytes of the weights stored as `kind`, a key of BITS_PER_WEIGHT (e.g. "q4_0").
+    """Return the bytes of the weights stored as `kind`, a key of BITS_PER_WEIGHT (e.g. "q4_0").
 
-    All weights are taken as stored alike; `gguf_bytes` goes tensor by tensor.
+    All weights are assumed to have the same type; `gguf_bytes` counts tensor by tensor.
+    Raises ValueError for an unknown kind.
     """
     if kind not in BITS_PER_WEIGHT:
         raise ValueError(f"unknown kind of weights {kind!r}; known: {', '.join(BITS_PER_WEIGHT)}")
     return round(n_parameters * BITS_PER_WEIGHT[kind] / 8)
 
 
-def gguf_bytes(config, kind: str = "q4_k_m") -> dict[str, int]:
-    """Bytes of a llama.cpp file of this kind, by part: embedding, layers, head, tower.
+def gguf_bytes(config: PreTrainedConfig, kind: str = "q4_k_m") -> dict[str, int]:
+    """Return the bytes of a llama.cpp file of this kind, by part: embedding, layers, head, tower.
 
     The sum is the file without its header and vocabulary. The rules are those of `llama-quantize`
     without an importance matrix (https://github.com/ggml-org/llama.cpp, commit 007dbbf3,
-    src/llama-quant.cpp): the head, and an embedding tied to it, keep 6 bits or more; q4_k_m and
+    src/llama-quant.cpp): the head, and an embedding tied to it, have 6 bits or more; q4_k_m and
     q5_k_m give 6 bits to the values and down projections of some layers; rows that do not fill a
-    block of 256 take one of 32; norms, biases and routers stay in float32. "mxfp4_moe" is mxfp4
-    for experts and 8 bits for the rest.
+    block of 256 get a type with blocks of 32; norms, biases and routers stay in float32.
+    "mxfp4_moe" is mxfp4 for experts and 8 bits for everything else.
 
-    Assumed: a vision or audio tower stays in 16 bits, as in llama.cpp's second file for it, and
+    Assumptions: a vision or audio tower stays in 16 bits, as in llama.cpp's second file for it, and
     DeepSeek's `kv_b_proj` is stored as two tensors.
 
-    ValueError for a kind that is none of a llama.cpp file.
+    Raises ValueError if llama.cpp has no file of this kind.
     """
     if kind not in _GGUF_BASE:
         raise ValueError(f"unknown kind of llama.cpp file {kind!r}; known: {', '.join(_GGUF_BASE)}")
@@ -123,12 +125,12 @@ def gguf_bytes(config, kind: str = "q4_k_m") -> dict[str, int]:
     return size
 
 
-def kv_cache_bytes_per_token(config, bytes_per_value: int = 2) -> int:
-    """Bytes of KV cache one more token costs, while every layer attends to the whole text.
+def kv_cache_bytes_per_token(config: PreTrainedConfig, bytes_per_value: int = 2) -> int:
+    """Return the bytes of KV cache per token, if every layer attends to the whole text.
 
-    Grouped-query attention keeps a key and a value per KV head in each layer (Ainslie et al. 2023,
-    arXiv 2305.13245). Latent attention keeps one compressed vector and one rotary key in each layer
-    (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+    Grouped-query attention stores a key and a value per KV head in each layer (Ainslie et al. 2023,
+    arXiv 2305.13245). Latent attention stores one compressed vector and one rotary key in each
+    layer (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 
     `config`: a transformers config. `bytes_per_value`: 2 for bfloat16 and float16, 4 for float32.
     """
@@ -136,31 +138,33 @@ def kv_cache_bytes_per_token(config, bytes_per_value: int = 2) -> int:
     return text.num_hidden_layers * _kv_values(text) * bytes_per_value
 
 
-def kv_cache_bytes(config, tokens: int, bytes_per_value: int = 2) -> int:
-    """Bytes of KV cache a text of `tokens` tokens fills, layer by layer.
+def kv_cache_bytes(config: PreTrainedConfig, tokens: int, bytes_per_value: int = 2) -> int:
+    """Return the bytes of KV cache for a text of `tokens` tokens, counted layer by layer.
 
-    A layer with a sliding window W keeps the last W - 1 tokens: the next token is the Wth it may
-    see (Mistral 7B, arXiv 2310.06825, section 2, whose rolling buffer has a place for that one
-    too). A layer with chunked attention (Llama 4; `chunked_overlay` in transformers'
-    masking_utils.py) is counted the same way, as transformers fills it; it needs less, the
-    `tokens % chunk` tokens of the chunk begun, and keeps the rest unread. Every other layer,
-    Llama 4's without rotary positions among them, keeps every token; latent attention keeps
+    A layer with a sliding window W stores the last W - 1 tokens: the next token is the Wth it can
+    attend to (Mistral 7B, arXiv 2310.06825, section 2, whose rolling buffer also has a slot for the
+    next token). A layer with chunked attention (Llama 4; `chunked_overlay` in transformers'
+    masking_utils.py) is counted the same way, because transformers fills it so; it needs only the
+    `tokens % chunk` tokens of the current chunk and never reads the others. Every other layer,
+    including Llama 4's layers without rotary positions, stores every token; latent attention stores
     `kv_cache_bytes_per_token` for each. A window counts only in the layers that use it.
 
-    Equal to transformers' `DynamicCache(config=config)` between two steps. While a long prompt is
-    read in one pass, each layer's keys and values exist for the whole prompt for a moment.
+    The result equals transformers' `DynamicCache(config=config)` between two steps. During the
+    prefill of a long prompt, each layer briefly holds keys and values for the whole prompt.
 
-    ValueError for a kind of layer this formula does not know.
+    Raises ValueError for a kind of layer this formula does not cover.
     """
     text = config.get_text_config()
-    kept = sum(tokens if span is None else min(tokens, span - 1) for _, span in _layers(text))
-    return kept * _kv_values(text) * bytes_per_value
+    cached_tokens = sum(
+        tokens if span is None else min(tokens, span - 1) for _, span in _layers(text)
+    )
+    return cached_tokens * _kv_values(text) * bytes_per_value
 
 
-def spans(config) -> list[int | None]:
-    """How far each layer looks back: its window or chunk in tokens, None for the whole text.
+def spans(config: PreTrainedConfig) -> list[int | None]:
+    """Return how far each layer attends: its window or chunk in tokens, None for the whole text.
 
-    ValueError for a kind of layer that is not known here.
+    Raises ValueError for an unknown kind of layer.
     """
     return [span for _, span in _layers(config.get_text_config())]
 
@@ -168,18 +172,20 @@ def spans(config) -> list[int | None]:
 # --- Operations and speed -------------------------------------------------------------------------
 
 
-def prefill_flops(config, tokens: int, n_logits: int = 1, skip_masked: bool = True) -> int:
-    """Floating-point operations to read a prompt of `tokens` tokens, text only.
+def prefill_flops(
+    config: PreTrainedConfig, tokens: int, n_logits: int = 1, skip_masked: bool = True
+) -> int:
+    """Return the floating-point operations to prefill a prompt of `tokens` text tokens.
 
     2 per weight and token, a multiplication and an addition, over the active weights (Kaplan et al.
-    2020, arXiv 2001.08361, section 2.1), the head for `n_logits` positions (`generate` asks for
-    one); and 2 per component of a query's key and value for each pair of query and key. The
-    embedding is looked up, norms and softmax are left out.
+    2020, arXiv 2001.08361, section 2.1), the head for `n_logits` positions (`generate` needs one),
+    and 2 per component of a query's key and value for each pair of query and key. The embedding is
+    a lookup; norms and softmax are ignored.
 
-    `skip_masked`: count the pairs a query may see, as kernels that skip the others do. False
-    counts every pair of the prompt in every layer, as torch's FlopCounterMode does.
-    Latent attention is counted as transformers computes it here, with keys and values expanded.
-    Transformers' Llama 4 costs more: it runs every expert on every token, most of them on zeros.
+    `skip_masked`: count only the pairs that the mask allows, as optimised kernels do. False counts
+    every pair of the prompt in every layer, as torch's FlopCounterMode does.
+    Latent attention is counted as transformers computes it, with keys and values expanded.
+    Transformers' Llama 4 costs more: it runs every expert on every token, mostly on zeros.
     """
     text = config.get_text_config()
     layers, head = _multiplied(config)
@@ -189,33 +195,36 @@ def prefill_flops(config, tokens: int, n_logits: int = 1, skip_masked: bool = Tr
     return 2 * (tokens * layers + n_logits * head) + 2 * pairs * _pair_width(text)
 
 
-def decode_flops(config, context: int, absorbed: bool = True) -> int:
-    """Floating-point operations for one more token, which sees `context` tokens, itself included.
+def decode_flops(config: PreTrainedConfig, context: int, absorbed: bool = True) -> int:
+    """Return the floating-point operations to decode one token that attends to `context` tokens.
 
-    As `prefill_flops`, for one query and with the head. Latent attention is counted `absorbed`,
-    as serving engines compute it: queries are taken into the latent space, and keys and values are
-    never expanded (DeepSeek-V2, arXiv 2405.04434, section 2.1.2). With `absorbed=False` the whole
-    context is expanded again for each token, as transformers does.
+    `context` includes the token itself. Counted as in `prefill_flops`, for one query and with the
+    head. Latent attention is counted `absorbed`, as serving engines compute it: queries are
+    projected into the latent space, and keys and values are never expanded (DeepSeek-V2, arXiv
+    2405.04434, section 2.1.2). With `absorbed=False` the whole context is expanded again for each
+    token, as transformers does.
     """
     text = config.get_text_config()
     layers, head = _multiplied(config)
-    seen = sum(_seen(kind, span, context) for kind, span in _layers(text))
+    visible = sum(_visible(kind, span, context) for kind, span in _layers(text))
     flops = 2 * (layers + head)
     if not _latent(text):
-        return flops + 2 * seen * _pair_width(text)
+        return flops + 2 * visible * _pair_width(text)
     if absorbed:
         width = 2 * text.kv_lora_rank + text.qk_rope_head_dim
-        return flops + 2 * seen * text.num_attention_heads * width
+        return flops + 2 * visible * text.num_attention_heads * width
     expanded = text.num_attention_heads * (text.qk_nope_head_dim + text.v_head_dim)
-    again = (context - 1) * text.num_hidden_layers * text.kv_lora_rank * expanded
-    return flops + 2 * again + 2 * seen * _pair_width(text)
+    re_expanded = (context - 1) * text.num_hidden_layers * text.kv_lora_rank * expanded
+    return flops + 2 * re_expanded + 2 * visible * _pair_width(text)
 
 
-def decode_bytes(config, context: int, kind: str = "bfloat16", bytes_per_value: int = 2) -> int:
-    """Bytes read from memory for one more token of one text: active weights and KV cache.
+def decode_bytes(
+    config: PreTrainedConfig, context: int, kind: str = "bfloat16", bytes_per_value: int = 2
+) -> int:
+    """Return the bytes read from memory to decode one token of one text: weights and KV cache.
 
-    Left out: the embedding, of which one row is read, and a vision or audio tower, which works on
-    the prompt only.
+    Ignored: the embedding, of which one row is read, and a vision or audio tower, which processes
+    only the prompt.
     `kind`: as for `weight_bytes`. `bytes_per_value`: of the cache, as for `kv_cache_bytes`.
     """
     return weight_bytes(sum(_multiplied(config)), kind) + kv_cache_bytes(
@@ -224,16 +233,21 @@ def decode_bytes(config, context: int, kind: str = "bfloat16", bytes_per_value: 
 
 
 def step_bytes(
-    config, texts: int, context: int, kind: str = "bfloat16", bytes_per_value: int = 2
+    config: PreTrainedConfig,
+    texts: int,
+    context: int,
+    kind: str = "bfloat16",
+    bytes_per_value: int = 2,
 ) -> int:
-    """Bytes read from memory for one more token of each of `texts` texts, computed together.
+    """Return the bytes read from memory for a batched step: one token for each of `texts` texts.
 
-    The weights are read once for all, each text's KV cache once. Of a mixture's experts those are
-    read that some text asks for: a share 1 - (1 - k/n)^texts, with k of n experts per token and
-    every expert as likely as the next. With one text, equal to `decode_bytes`.
+    The weights are read once for the batch, each text's KV cache once. Of a mixture's experts, only
+    those that some text selects are read: a share 1 - (1 - k/n)^texts, with k of n experts per
+    token and every expert equally likely. With one text, equal to `decode_bytes`. Raises ValueError
+    if `texts` is below 1.
     """
     if texts < 1:
-        raise ValueError(f"texts is {texts}; at least 1")
+        raise ValueError(f"texts is {texts}; it must be at least 1")
     text = config.get_text_config()
     weights = float(text.vocab_size * text.hidden_size)  # the head
     for part, name, parameter in _weights(config):
@@ -247,13 +261,13 @@ def step_bytes(
 
 
 def decode_bound(bytes_read_per_token: float, bandwidth: float) -> float:
-    """Most tokens per second one text can be decoded at: bandwidth ÷ bytes read per token.
+    """Return an upper bound on decoding speed of one text, in tokens per second.
 
-    Every weight in use is read once per token, so memory is the limit for one text (Pope et al.
-    2022, arXiv 2211.05102, section 2). `bandwidth`: bytes per second, e.g.
-    `catalog.get_hardware("RTX 4090").bandwidth_GBps * GB`.
-    Measured: Llama 3 70B in q4_k_m on two RTX 3090, which take turns, decodes 16.95 tokens/s where
-    the ceiling is 22 (https://huggingface.co/datasets/rigbase/rigbase-local-llm-benchmarks).
+    Bandwidth divided by the bytes read per token: every weight in use is read once per token, so
+    memory bandwidth limits a single text (Pope et al. 2022, arXiv 2211.05102, section 2).
+    `bandwidth`: bytes per second, e.g. `catalog.get_hardware("RTX 4090").bandwidth_GBps * GB`.
+    Measured: Llama 3 70B in q4_k_m on two RTX 3090, which work alternately, decodes 16.95 tokens/s;
+    the bound is 22 (https://huggingface.co/datasets/rigbase/rigbase-local-llm-benchmarks).
     """
     _positive(bytes_read_per_token=bytes_read_per_token, bandwidth=bandwidth)
     return bandwidth / bytes_read_per_token
@@ -271,12 +285,12 @@ def cost_per_million(
     tokens_per_second: float,
     utilisation: float = 1.0,
 ) -> float:
-    """What a million tokens cost on hardware of your own, in the currency of the prices.
+    """Return the cost of a million tokens on your own hardware, in the currency of the prices.
 
     The price is spread evenly over all tokens of the hardware's life; electricity is paid for the
-    working hours. `years`: of life. `utilisation`: share of the hours it works, in (0, 1].
-    Left out: power when idle, interest, repair, and the people who run it. ValueError for years or
-    tokens per second that are not above 0, and for a utilisation that is no share.
+    working hours. `years`: of life. `utilisation`: share of the hours it works, in (0, 1]. Ignored:
+    idle power, interest, repairs, and staff. Raises ValueError if years or tokens per second are
+    not above 0, and if utilisation is not in (0, 1].
 
     Example: 2,000 for 4 years, 450 W at 0.30 per kWh, 50 tokens/s all day: 0.32 + 0.75 = 1.07.
     """
@@ -289,8 +303,9 @@ def cost_per_million(
 
 
 def api_cost_per_million(input_per_M: float, output_per_M: float, ratio: float = 3.0) -> float:
-    """What a million tokens cost behind an API, with `ratio` input tokens for each output token.
+    """Return the cost of a million tokens behind an API, `ratio` of input per token of output.
 
+    Raises ValueError if `ratio` is negative.
     Example: `api_cost_per_million(0.10, 0.30, ratio=3)` is (3 × 0.10 + 0.30) / 4 = 0.15.
     """
     if ratio < 0:
@@ -307,10 +322,10 @@ def break_even(
     price_per_kWh: float,
     tokens_per_second: float,
 ) -> float:
-    """Tokens per month from which hardware of your own is cheaper than an API; inf if never.
+    """Return the tokens per month above which your own hardware is cheaper than an API.
 
-    Below it the price of the hardware is spread over too few tokens. It is inf when the hardware,
-    working all day, still costs more. `api_per_million` and `tokens_per_second` must be of the
+    Below it the hardware's price is spread over too few tokens. The result is inf if the hardware
+    costs more even when it works all day. `api_per_million` and `tokens_per_second` must be for the
     same mix of input and output. Arguments as for `cost_per_million`.
     """
     _positive(years=years, tokens_per_second=tokens_per_second)
@@ -319,19 +334,19 @@ def break_even(
     if api_per_million <= electricity:
         return math.inf
     needed = price / (years * 12) / (api_per_million - electricity) * 1e6
-    most = millions * HOURS_PER_YEAR / 12 * 1e6
-    return needed if needed <= most else math.inf
+    capacity = millions * HOURS_PER_YEAR / 12 * 1e6
+    return needed if needed <= capacity else math.inf
 
 
 # --- Whether it fits ------------------------------------------------------------------------------
 
 
 def needed_bytes(weights: int, kv_cache: int = 0) -> int:
-    """Memory to hold before loading: weights × 1.1 + KV cache + 0.5 GB.
+    """Return the free memory required before loading: weights × 1.1 + KV cache + 0.5 GB.
 
-    The tenth and the half GB cover the tensors in flight while loading, the libraries and the
-    activations of a short text. Measured on Qwen2.5-0.5B's shape in float32 on a CPU: 2.43 GB held
-    after a text of 512 tokens, where this formula asks for 2.67 GB. All in bytes.
+    The 10 % and the 0.5 GB cover temporary tensors while loading, the libraries and the activations
+    of a short text. Measured on Qwen2.5-0.5B's shape in float32 on a CPU: 2.43 GB in use after a
+    text of 512 tokens; this formula gives 2.67 GB. All sizes in bytes.
     """
     return round(weights * (1 + WORKING_SHARE)) + kv_cache + WORKING_BYTES
 
@@ -354,7 +369,7 @@ class Fit:
 def fits(
     n_parameters: int, kind: str = "bfloat16", kv_cache: int = 0, available: int | None = None
 ) -> Fit:
-    """Would a model of `n_parameters` stored as `kind` run here?
+    """Return whether a model of `n_parameters` stored as `kind` fits in memory here.
 
     `kv_cache`: bytes for the text (see kv_cache_bytes). `available`: bytes; by default this
     machine's free memory. Example: `fits(494_032_768, "bfloat16")`.
@@ -364,27 +379,30 @@ def fits(
 
 
 def available_memory() -> int:
-    """Bytes a new process may take: what the system has left, or its cgroup if that is less."""
-    return min([psutil.virtual_memory().available, *(left for _, left in cgroup_memory())])
+    """Return the bytes a new process can use: the system's free memory or the cgroup's, if less."""
+    return min(
+        [psutil.virtual_memory().available, *(available for _, available in cgroup_memory())]
+    )
 
 
 def total_memory() -> int:
-    """Bytes of memory of this machine, or of its cgroup (a container's limit) if that is less."""
+    """Return this machine's memory in bytes, or its cgroup's (a container's) limit if less."""
     return min([psutil.virtual_memory().total, *(limit for limit, _ in cgroup_memory())])
 
 
 def cgroup_memory(
-    own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[tuple[int, int]]:
-    """(limit, left) in bytes for each memory limit this process is under; empty if there is none.
+    """Return (limit, available) in bytes for each memory limit on this process; empty if none.
 
     Reads Linux cgroups, version 2 and 1, from the process's own group up to the root. File pages
-    the kernel can drop (`inactive_file`) count as left. `own` and `root` are arguments for tests.
+    the kernel can drop (`inactive_file`) count as available. `membership` and `root` are parameters
+    for tests.
     """
-    if not own.is_file():
+    if not membership.is_file():
         return []
-    found = []
-    for line in own.read_text().splitlines():
+    limits = []
+    for line in membership.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             base, limit_file, usage_file = root, "memory.max", "memory.current"
@@ -397,10 +415,10 @@ def cgroup_memory(
         for folder in [group, *group.parents]:
             limit = _read(folder / limit_file)
             if limit.isdigit():
-                found.append((int(limit), int(limit) - _in_use(folder, usage_file)))
+                limits.append((int(limit), int(limit) - _in_use(folder, usage_file)))
             if folder == base:
                 break
-    return found
+    return limits
 
 
 def _in_use(folder: Path, usage_file: str) -> int:
@@ -414,7 +432,7 @@ def _read(path: Path) -> str:
 
 
 def gigabytes(n_bytes: int) -> str:
-    """`1_235_000_000` -> "1.2 GB"; small sizes keep two digits that matter ("0.0083 GB")."""
+    """Format a size: `1_235_000_000` -> "1.2 GB"; below 1 GB, two digits ("0.0083 GB")."""
     value = n_bytes / GB
     return f"{value:,.1f} GB" if value >= 1 else f"{value:.2g} GB"
 
@@ -422,10 +440,10 @@ def gigabytes(n_bytes: int) -> str:
 # --- What is counted ------------------------------------------------------------------------------
 
 
-def _weights(config) -> Iterator[tuple[str, str, torch.nn.Parameter]]:
-    """(part, name, parameter) of each weight; part is embedding, layers, head or tower.
+def _weights(config: PreTrainedConfig) -> Iterator[tuple[str, str, torch.nn.Parameter]]:
+    """Yield (part, name, parameter) of each weight; part is embedding, layers, head or tower.
 
-    The text model is the module that holds `embed_tokens`; what lies outside it is a tower.
+    The text model is the module that holds `embed_tokens`; everything outside it is a tower.
     """
     named = dict(_on_meta(config).named_parameters())
     embedding = next(name for name in named if name.endswith("embed_tokens.weight"))
@@ -440,7 +458,7 @@ def _weights(config) -> Iterator[tuple[str, str, torch.nn.Parameter]]:
             yield "tower", name, parameter
 
 
-def _on_meta(config) -> torch.nn.Module:
+def _on_meta(config: PreTrainedConfig) -> torch.nn.Module:
     import torch
 
     with torch.device("meta"):
@@ -448,19 +466,22 @@ def _on_meta(config) -> torch.nn.Module:
 
 
 def _is_expert(name: str) -> bool:
-    """Transformers keeps a layer's routed experts in one tensor, (experts, …)."""
+    """Return whether a weight is the tensor (experts, …) of a layer's routed experts."""
     return "experts" in name.split(".")
 
 
-def _used(text, name: str, parameter) -> int:
-    """Numbers in this parameter that one token meets."""
+def _used(text: PreTrainedConfig, name: str, parameter: torch.nn.Parameter) -> int:
+    """Return how many values of this parameter are used for one token."""
     if not _is_expert(name):
         return parameter.numel()
     return parameter.numel() // parameter.shape[0] * text.num_experts_per_tok
 
 
-def _multiplied(config) -> tuple[int, int]:
-    """Weights one token is multiplied with: (in the layers, in the head). No norms, no biases."""
+def _multiplied(config: PreTrainedConfig) -> tuple[int, int]:
+    """Return the weights multiplied with one token: (in the layers, in the head).
+
+    Norms and biases are left out.
+    """
     text, layers = config.get_text_config(), 0
     for part, name, parameter in _weights(config):
         if part == "layers" and parameter.ndim == (3 if _is_expert(name) else 2):
@@ -468,23 +489,23 @@ def _multiplied(config) -> tuple[int, int]:
     return layers, text.vocab_size * text.hidden_size
 
 
-def _latent(text) -> bool:
+def _latent(text: PreTrainedConfig) -> bool:
     return bool(getattr(text, "kv_lora_rank", None))
 
 
-def _head_dim(text) -> int:
+def _head_dim(text: PreTrainedConfig) -> int:
     return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
 
-def _kv_values(text) -> int:
-    """Numbers one layer keeps of one token."""
+def _kv_values(text: PreTrainedConfig) -> int:
+    """Return how many values one layer stores per token."""
     if _latent(text):
         return text.kv_lora_rank + text.qk_rope_head_dim
     return 2 * text.num_key_value_heads * _head_dim(text)
 
 
-def _pair_width(text) -> int:
-    """Multiplications for one query and one key: the score, and the share of the value."""
+def _pair_width(text: PreTrainedConfig) -> int:
+    """Return the multiplications for one query and one key: the score and the value."""
     if _latent(text):
         width = text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim
     else:
@@ -492,8 +513,8 @@ def _pair_width(text) -> int:
     return text.num_attention_heads * width
 
 
-def _layers(text) -> list[tuple[str, int | None]]:
-    """(kind, span) of each layer's attention; the span of a full layer is None."""
+def _layers(text: PreTrainedConfig) -> list[tuple[str, int | None]]:
+    """Return (kind, span) of each layer's attention; the span of a full layer is None."""
     window = getattr(text, "sliding_window", None)
     chunk = getattr(text, "attention_chunk_size", None)
     spans = {"full_attention": None, "sliding_attention": window, "chunked_attention": chunk}
@@ -503,22 +524,22 @@ def _layers(text) -> list[tuple[str, int | None]]:
         kinds = [f"{kind}_attention"] * text.num_hidden_layers
     unknown = sorted(set(kinds) - set(spans))
     if unknown:
-        raise ValueError(f"no formula for layers of kind {', '.join(unknown)}")
+        raise ValueError(f"there is no formula for layers of kind {', '.join(unknown)}")
     return [(kind, spans[kind]) for kind in kinds]
 
 
-def _seen(kind: str, span: int | None, place: int) -> int:
-    """Keys the query at this place (1 is the first) may see, its own included."""
+def _visible(kind: str, span: int | None, position: int) -> int:
+    """Return how many keys the query at this position (from 1) attends to, including its own."""
     if kind == "chunked_attention":
-        return (place - 1) % span + 1
-    return place if span is None else min(place, span)
+        return (position - 1) % span + 1
+    return position if span is None else min(position, span)
 
 
 def _pairs(kind: str, span: int | None, tokens: int) -> int:
-    """The sum of `_seen` over the first `tokens` places."""
+    """Return the sum of `_visible` over the first `tokens` positions."""
     if kind == "chunked_attention":
-        whole, rest = divmod(tokens, span)
-        return whole * _triangle(span) + _triangle(rest)
+        full_chunks, remainder = divmod(tokens, span)
+        return full_chunks * _triangle(span) + _triangle(remainder)
     if span is None or tokens <= span:
         return _triangle(tokens)
     return _triangle(span) + (tokens - span) * span
@@ -543,8 +564,10 @@ _GGUF_BASE = {
 _GGUF_FALLBACK = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 
 
-def _gguf_rows(text, name: str, parameter) -> list[tuple[int, int]]:
-    """(length of a row, weights) of the tensors a parameter becomes."""
+def _gguf_rows(
+    text: PreTrainedConfig, name: str, parameter: torch.nn.Parameter
+) -> list[tuple[int, int]]:
+    """Return (row length, weights) of the tensors that a parameter is stored as."""
     role = _role(name)
     if role == "kv_b_proj":
         per_row = text.num_attention_heads * text.kv_lora_rank
@@ -558,27 +581,29 @@ def _gguf_rows(text, name: str, parameter) -> list[tuple[int, int]]:
     return [(text.hidden_size, parameter.numel())]
 
 
-def _gguf_type(text, kind: str, part: str, name: str, parameter, row: int) -> str:
-    """The block type a tensor gets in a file of this kind; a key of BLOCKS."""
+def _gguf_type(
+    text: PreTrainedConfig, kind: str, part: str, name: str, parameter: torch.nn.Parameter, row: int
+) -> str:
+    """Return the block type of a tensor in a file of this kind; a key of BLOCKS."""
     base, role = _GGUF_BASE[kind], _role(name)
     if parameter.ndim == 1 or role.endswith("bias") or role in ("gate", "router"):
         return "float32"
     if BLOCKS[base][0] == 1:
         return base
-    chosen = base
+    block_type = base
     if part == "head" or (part == "embedding" and text.tie_word_embeddings):
         if base != "q8_0":
-            chosen = "q6_k" if row % BLOCKS[base][0] == 0 else "q8_0"
+            block_type = "q6_k" if row % BLOCKS[base][0] == 0 else "q8_0"
     elif kind == "mxfp4_moe":
-        chosen = "mxfp4" if _is_expert(name) else base
+        block_type = "mxfp4" if _is_expert(name) else base
     elif part == "layers":
-        chosen = _gguf_layer_type(text, kind, name)
-    if row % BLOCKS[chosen][0]:
-        chosen = _GGUF_FALLBACK.get(chosen, "float16")
-    return chosen if row % BLOCKS[chosen][0] == 0 else "float16"
+        block_type = _gguf_layer_type(text, kind, name)
+    if row % BLOCKS[block_type][0]:
+        block_type = _GGUF_FALLBACK.get(block_type, "float16")
+    return block_type if row % BLOCKS[block_type][0] == 0 else "float16"
 
 
-def _gguf_layer_type(text, kind: str, name: str) -> str:
+def _gguf_layer_type(text: PreTrainedConfig, kind: str, name: str) -> str:
     base, role = _GGUF_BASE[kind], _role(name)
     eight_experts = getattr(text, "num_local_experts", None) == 8
     if role in ("v_proj", "k_proj") and eight_experts:
@@ -587,8 +612,8 @@ def _gguf_layer_type(text, kind: str, name: str) -> str:
         return "q5_k"
     layer, layers = int(name.split("layers.")[1].split(".")[0]), text.num_hidden_layers
     eighth = layers // 8
-    more = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
-    if role in ("v_proj", "down_proj") and more and kind in ("q4_k_m", "q5_k_m"):
+    more_bits = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+    if role in ("v_proj", "down_proj") and more_bits and kind in ("q4_k_m", "q5_k_m"):
         return "q6_k"
     grouped = text.num_key_value_heads < text.num_attention_heads
     if role == "v_proj" and base == "q4_k" and layers == 80 and grouped:
@@ -608,4 +633,4 @@ def _stored(weights: int, row: int, kind: str) -> int:
 def _positive(**values: float) -> None:
     for name, value in values.items():
         if value <= 0:
-            raise ValueError(f"{name} must be above 0, got {value}")
+            raise ValueError(f"{name} must be above 0, but is {value}")

@@ -1,4 +1,4 @@
-"""The package's layout: imports only go down, and what a notebook imports first stays light."""
+"""The package's layout: imports only go down, first imports stay light, and code stays short."""
 
 import ast
 import subprocess
@@ -8,6 +8,17 @@ import pytest
 from notebooks import ROOT
 
 PACKAGE = ROOT / "openmodels"
+MODULE_LINES, FUNCTION_LINES, NESTING = 700, 60, 4
+# Files with a module or function over these limits.
+PENDING = {
+    "openmodels/exercises/lab1.py",
+    "openmodels/exercises/lab2.py",
+    "openmodels/serving/app.py",
+    "openmodels/serving/benchmark.py",
+    "openmodels/serving/engine_pool.py",
+    "openmodels/serving/generation.py",
+    "openmodels/serving/model_store.py",
+}
 # From top to bottom. A package may import those below it; root modules are below all packages.
 LAYERS = (
     "exercises",
@@ -108,3 +119,68 @@ def test_importing_stays_light(module):
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# --- Size -----------------------------------------------------------------------------------------
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+BLOCKS = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match,
+    *FUNCTIONS, ast.ClassDef,
+)  # fmt: skip
+
+
+def nesting(node: ast.AST) -> int:
+    """Return how deep the blocks inside a node are nested; `elif` is no deeper than its `if`."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        step = int(isinstance(child, BLOCKS) and not is_elif)
+        deepest = max(deepest, step + nesting(child))
+    return deepest
+
+
+def over_size(source: str) -> list[str]:
+    """Return what in a module is too long or nested too deep."""
+    lines = source.count("\n")
+    problems = [f"{lines} lines"] if lines > MODULE_LINES else []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, FUNCTIONS):
+            continue
+        length, depth = node.end_lineno - node.lineno + 1, nesting(node)
+        problems += [f"{node.name} has {length} lines"] * (length > FUNCTION_LINES)
+        problems += [f"{node.name} is nested {depth} deep"] * (depth > NESTING)
+    return problems
+
+
+def code_files() -> list:
+    """Return the files of the package, the tools and start.py."""
+    folders = (PACKAGE, ROOT / "tools")
+    return [*(path for folder in folders for path in folder.rglob("*.py")), ROOT / "start.py"]
+
+
+def test_size_limits():
+    problems = {
+        path.relative_to(ROOT).as_posix(): over_size(path.read_text(encoding="utf-8"))
+        for path in code_files()
+    }
+    assert {name: lines for name, lines in problems.items() if lines and name not in PENDING} == {}
+    assert [name for name in sorted(PENDING) if not problems.get(name)] == []  # remove these
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("x = 1\n" * 701, "701 lines"),
+        ("def f():\n" + "    x = 1\n" * 60, "f has 61 lines"),
+        ("def f():\n" + "    x = 1\n" * 59, None),
+        (
+            "def f():\n if a:\n  for b in c:\n   while d:\n    with e:\n     if g: pass",
+            "f is nested 5 deep",
+        ),
+        ("def f():\n if a:\n  for b in c:\n   while d:\n    with e: pass", None),
+        ("def f():\n if a: pass\n elif b: pass\n elif c: pass\n elif d: pass\n elif e: pass", None),
+    ],
+)
+def test_what_is_too_large_is_seen(source, problem):
+    assert over_size(source) == ([problem] if problem else [])

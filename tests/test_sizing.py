@@ -444,7 +444,7 @@ def test_measured_speeds_stay_below_the_bound():
     bound = sizing.decode_bound(catalog.get("llama-3.3-70b").ollama_GB * sizing.GB, card)
     assert bound == pytest.approx(936 / 43)
     assert 0.6 * bound < 16.95 < bound
-    with pytest.raises(ValueError, match="bandwidth must be above 0, got 0"):
+    with pytest.raises(ValueError, match="bandwidth must be above 0, but is 0"):
         sizing.decode_bound(1, 0)
 
 
@@ -465,7 +465,7 @@ def test_cost_of_your_own_hardware_by_hand():
     for wrong in (0, 1.5):
         with pytest.raises(ValueError, match="utilisation"):
             sizing.cost_per_million(**HOME, utilisation=wrong)
-    with pytest.raises(ValueError, match="years must be above 0, got 0"):
+    with pytest.raises(ValueError, match="years must be above 0, but is 0"):
         sizing.cost_per_million(**{**HOME, "years": 0})
 
 

@@ -60,7 +60,7 @@ def export(home: Path, file: Path, kind: str = "f16") -> Path:
     kind: a key of `KINDS`, for the matrices; norms and biases stay float32. Returns `file`.
     Raises ValueError for another kind or an unsupported architecture.
     """
-    config = AutoConfig.from_pretrained(home)
+    config = AutoConfig.from_pretrained(home, trust_remote_code=False)
     architecture = ARCHITECTURES.get((config.architectures or [""])[0])
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
@@ -95,7 +95,7 @@ def export_vision(home: Path, file: Path, kind: str = "f16", transposed: bool = 
     before the patches, which does not change the answers. Returns `file`. Raises ValueError for a
     model without a vision tower.
     """
-    config = AutoConfig.from_pretrained(home)
+    config = AutoConfig.from_pretrained(home, trust_remote_code=False)
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")

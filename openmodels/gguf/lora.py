@@ -32,7 +32,7 @@ def export_adapter(base: Path, home: Path, file: Path) -> Path:
     alpha = adapter_config.get("lora_alpha")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         raise ValueError("adapter_config.json has no number as lora_alpha")
-    config = AutoConfig.from_pretrained(base)
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     text, architecture = config.get_text_config(), ARCHITECTURES[config.architectures[0]]
     heads = {".q_proj": text.num_attention_heads, ".k_proj": text.num_key_value_heads}
 

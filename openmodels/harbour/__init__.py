@@ -1,4 +1,4 @@
-"""Port Lark: the seeded world every miniature is trained and tested on."""
+"""Port Lark: the seeded world that every miniature is trained and tested on."""
 
 from openmodels.harbour.text import TASKS, Harbour, Instance, instances
 from openmodels.harbour.tools import SCHEMAS

@@ -1,7 +1,7 @@
-"""The ledger's functions: short Python functions with a docstring, graded by running them.
+"""Short Python functions with a docstring for the ledger, graded by running them.
 
-An instance is one function: what its docstring asks (an aggregate over a list, of some of its
-entries, perhaps changed first) is held out as a combination, so a test function was never trained.
+An instance is one function. The combination in its docstring (an aggregate over some entries of a
+list, perhaps changed first) is held out, so a test function never occurs in training.
 """
 
 import random
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from openmodels.harbour.text import held_out, is_test
 
-LISTS = {  # name of the list: one entry's name
+LISTS = {  # name of the list: name of one entry
     "prices": "price", "weights": "weight", "hours": "hour", "nights": "night", "duties": "duty",
     "coins": "coin", "crates": "crate", "debts": "debt",
 }  # fmt: skip
-# what the docstring calls it: (name in the function's name, expression around the entries)
+# phrase in the docstring: (word in the function's name, expression around the entries)
 AGGREGATES = {
     "The sum of": ("sum", "sum({})"),
     "The largest of": ("largest", "max(({}), default=0)"),
@@ -24,8 +24,8 @@ AGGREGATES = {
     "A sorted list of": ("sorted", "sorted({})"),
     "A list without doubles of": ("set", "sorted(set({}))"),
 }
-TASKS = ("function", "fim")  # its body, written after its head; a gap in it, filled
-CHOICES = {  # which entries: docstring, condition on x
+TASKS = ("function", "fim")  # complete the body after the head; fill a gap
+CHOICES = {  # which entries: phrase in the docstring, condition on x
     "": "",
     " above {n}": "x > {n}",
     " below {n}": "x < {n}",
@@ -35,7 +35,7 @@ CHOICES = {  # which entries: docstring, condition on x
     " that are even": "x % 2 == 0",
     " that are odd": "x % 2 == 1",
 }
-CHANGES = {  # what becomes of an entry first: docstring, expression of x
+CHANGES = {  # how an entry is changed first: phrase in the docstring, expression of x
     "": "x",
     ", each plus {m}": "x + {m}",
     ", each times {m}": "x * {m}",
@@ -48,8 +48,8 @@ CHANGES = {  # what becomes of an entry first: docstring, expression of x
 class Function:
     """One function of the ledger.
 
-    head: signature and docstring, ending in a line break. body: one right body. calls: the lists
-    it is tried on. key: the combination its docstring asks for; splits share no key.
+    head: signature and docstring, ending in a line break. body: one right body. calls: the lists it
+    is tested on. key: the combination in its docstring; splits share no key.
     """
 
     name: str
@@ -60,10 +60,11 @@ class Function:
 
     @property
     def source(self) -> str:
+        """Return the whole function."""
         return self.head + self.body
 
     def test(self, source: str) -> str:
-        """A program that exits with an error unless `source` does what this function does."""
+        """Return a program that fails unless `source` does what this function does."""
         return (
             f"{self.source}\nright = [{self.name}(list(x)) for x in {self.calls!r}]\n"
             f"del {self.name}\n{source}\n"
@@ -82,6 +83,7 @@ class Gap:
 
     @property
     def key(self) -> str:
+        """Return the key of its function."""
         return self.function.key
 
 
@@ -93,7 +95,7 @@ class Ledger:
         self.rng = random.Random(f"code/{split}/{seed}")
 
     def function(self) -> Function:
-        """One function whose combination of words lies in this split."""
+        """Return one function whose combination of words belongs to this split."""
         rng = self.rng
         while True:
             entries = rng.choice(list(LISTS))
@@ -118,14 +120,14 @@ class Ledger:
         )
 
     def calls(self, n: int) -> tuple[tuple[int, ...], ...]:
-        """Lists to try a function on: empty, one entry, around `n`, and a few at random."""
+        """Return lists to test a function on: empty, one entry, near `n`, and a few at random."""
         rng = self.rng
-        drawn = [[rng.randint(0, 70) for _ in range(rng.randint(3, 9))] for _ in range(4)]
-        around = [n - 1, n, n + 1, n, 7, 7, 8]
-        return tuple(map(tuple, ([], [n], around, *drawn)))
+        random_lists = [[rng.randint(0, 70) for _ in range(rng.randint(3, 9))] for _ in range(4)]
+        near = [n - 1, n, n + 1, n, 7, 7, 8]
+        return tuple(map(tuple, ([], [n], near, *random_lists)))
 
     def gap(self) -> Gap:
-        """A function with a piece of its body cut out, at any two characters."""
+        """Return a function with part of its body cut out, between any two characters."""
         function = self.function()
         start = len(function.head) + self.rng.randrange(4, len(function.body) - 6)
         stop = self.rng.randrange(start + 4, len(function.source))
@@ -134,20 +136,20 @@ class Ledger:
 
 
 def functions(count: int, seed: int = 0, split: str = "test") -> Iterator[Function]:
-    """`count` functions, no two asked for in the same words."""
+    """Yield `count` functions, no two with the same docstring."""
     return _different(Ledger(seed, split).function, count)
 
 
 def gaps(count: int, seed: int = 0, split: str = "test") -> Iterator[Gap]:
-    """`count` functions with a gap, no two asked for in the same words."""
+    """Yield `count` functions with a gap, no two with the same docstring."""
     return _different(Ledger(seed, split).gap, count)
 
 
 def _different(draw: Callable[[], Function | Gap], count: int) -> Iterator:
-    """The first `count` drawn that differ in their key."""
-    seen = set()
-    while len(seen) < count:
-        drawn = draw()
-        if drawn.key not in seen:
-            seen.add(drawn.key)
-            yield drawn
+    """Yield the first `count` samples with different keys."""
+    keys = set()
+    while len(keys) < count:
+        sample = draw()
+        if sample.key not in keys:
+            keys.add(sample.key)
+            yield sample

@@ -1,6 +1,6 @@
-"""How the traders of Long Reef order: their own words for goods, days and numbers.
+"""Orders in the dialect of Long Reef: its own words for goods, days and numbers.
 
-An order in their speech has the right answer of any other order, the same JSON. As in `text`, the
+An order in dialect has the same right answer as any other order, the same JSON. As in `text`, the
 name with this good is held out, by its hash.
 """
 
@@ -42,10 +42,10 @@ ORDERS = (
 
 
 def glossary() -> str:
-    """The dialect in one paragraph: what a person would be told on the first day."""
-    goods = ", ".join(f"{theirs} = {ours}" for ours, theirs in GOODS.items())
-    days = ", ".join(f"{theirs} tide = {ours}" for ours, theirs in TIDES.items())
-    counts = ", ".join(f"{theirs} = {ours}" for ours, theirs in COUNTS.items())
+    """Return the dialect in one paragraph, as a list of word pairs."""
+    goods = ", ".join(f"{dialect} = {standard}" for standard, dialect in GOODS.items())
+    days = ", ".join(f"{dialect} tide = {standard}" for standard, dialect in TIDES.items())
+    counts = ", ".join(f"{dialect} = {standard}" for standard, dialect in COUNTS.items())
     return f"{goods}. {days}. {counts}. shells = coins."
 
 
@@ -57,7 +57,7 @@ class Reef:
         self.rng = random.Random(f"dialect/{split}/{seed}")
 
     def order(self) -> Instance:
-        """An order in dialect and the same order as JSON, as `Harbour.order` writes it."""
+        """Return an order in dialect and the same order as JSON, as `Harbour.order` does."""
         rng = self.rng
         while True:
             name, item = rng.choice(NAMES), rng.choice(list(GOODS))
@@ -67,15 +67,15 @@ class Reef:
         goods = f"{COUNTS[quantity]} {GOODS[item]}"
         text = rng.choice(ORDERS).format(name=name, goods=goods, price=price, tide=TIDES[day])
         fields = {"name": name, "item": item, "quantity": quantity, "price": price, "day": day}
-        turns = (system(ORDER_SYSTEM), user(text), assistant(json.dumps(fields)))
-        return Instance("order", turns, key=text)
+        messages = (system(ORDER_SYSTEM), user(text), assistant(json.dumps(fields)))
+        return Instance("order", messages, key=text)
 
 
 def orders(number: int, seed: int = 0, split: str = "test") -> Iterator[Instance]:
-    """`number` orders in dialect, no two in the same words."""
-    reef, seen = Reef(seed, split), set()
-    while len(seen) < number:
+    """Yield `number` orders in dialect, no two in the same words."""
+    reef, keys = Reef(seed, split), set()
+    while len(keys) < number:
         order = reef.order()
-        if order.key not in seen:
-            seen.add(order.key)
+        if order.key not in keys:
+            keys.add(order.key)
             yield order

@@ -1,4 +1,4 @@
-"""The five functions of the harbour office, as JSON schemas a model is shown."""
+"""The harbour office's five functions, as JSON schemas for a model."""
 
 
 def _schema(name: str, description: str, **parameters: str) -> dict:

@@ -1,6 +1,6 @@
-"""Port Lark as it always is: its people's names, goods, shops, ships and words.
+"""The fixed facts of Port Lark: names, goods, shops, ships and words.
 
-Everything here is fixed. What changes from instance to instance is drawn in `text`.
+Everything here is constant. What differs between instances is drawn in `text`.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ ISLANDS = ("Gull Island", "Stone Isle", "Seal Rock", "North Cape", "Amber Bay", 
 
 @dataclass(frozen=True)
 class Shop:
-    """One shop of the closed world: whose it is, where, its hours (o'clock) and two goods."""
+    """One shop of the closed world: its owner, place, hours (o'clock) and two goods."""
 
     owner: str
     place: str
@@ -192,10 +192,10 @@ WORDS |= {name: shop.zh for name, shop in SHOPS.items()}
 
 
 def a(noun: str) -> str:
-    """The noun with its indefinite article: "an anchor"."""
+    """Return the noun with its indefinite article: "an anchor"."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
 def some(count: int, good: str) -> str:
-    """A number of goods in words a trader writes: "1 knife", "3 knives"."""
+    """Return a number of goods as a trader writes it: "1 knife", "3 knives"."""
     return f"{count} {good if count == 1 else GOODS[good][0]}"

@@ -1,1 +1,1 @@
-"""A trained model taken apart: its layers, its experts, its reasoning, its probabilities."""
+"""Take a trained model apart: its layers, experts, reasoning and probabilities."""

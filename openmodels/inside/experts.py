@@ -1,6 +1,6 @@
-"""A mixture of experts watched at work: which experts a token gets, and what is lost without one.
+"""Observe a mixture of experts: which experts a token selects, and the loss without one.
 
-The library's own routers are read through hooks; DeepSeek-V3's and Llama 4's are known.
+The library's own routers are read through hooks; those of DeepSeek-V3 and Llama 4 are supported.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 
 from openmodels import sizing
-from openmodels.harbour import pictures
+from openmodels.harbour import Instance, pictures
 from openmodels.harbour.world import GOODS, NAMES
 from openmodels.inside import architecture
 from openmodels.minis import data, images, tokenizer
@@ -26,29 +27,29 @@ KINDS = (
     "chat markup", "picture",
 )  # fmt: skip
 GOODS_WORDS = {*GOODS, *(plural for plural, *_ in GOODS.values())}
-CHINESE = re.compile("[\u3000-\u9fff\ufffd]")  # \ufffd: a piece of a character
+CHINESE = re.compile("[\u3000-\u9fff\ufffd]")  # \ufffd: part of a character
 
 
 # --- Routers --------------------------------------------------------------------------------------
 
 
 def routers(model: torch.nn.Module) -> dict[int, torch.nn.Module]:
-    """The routers of a mixture by the number of their layer, the first layer being 1.
+    """Return the routers of a mixture by layer number, counted from 1.
 
-    LookupError for a model that has none.
+    Raises LookupError for a model without a router that is supported here.
     """
-    found = {}
+    result = {}
     for number, layer in enumerate(architecture.decoder_layers(model), start=1):
         for module in layer.modules():
             if isinstance(module, (DeepseekV3TopkRouter, Llama4Router)):
-                found[number] = module
-    if not found:
-        raise LookupError(f"{type(model).__name__} has no router that is known here")
-    return found
+                result[number] = module
+    if not result:
+        raise LookupError(f"{type(model).__name__} has no router that is supported here")
+    return result
 
 
 def chosen(router: torch.nn.Module, output: tuple) -> torch.Tensor:
-    """(tokens, top_k) experts, from what a router returned."""
+    """Return the selected experts, (tokens, top_k), from a router's output."""
     if isinstance(router, DeepseekV3TopkRouter):
         return output[2]  # (logits, weights, experts)
     return output[1].topk(router.top_k, dim=1).indices  # (scores, logits)
@@ -57,26 +58,26 @@ def chosen(router: torch.nn.Module, output: tuple) -> torch.Tensor:
 def route(
     router: torch.nn.Module, logits: torch.Tensor, off: Sequence[int] = (), bias: bool = True
 ) -> tuple:
-    """What a router returns for these logits, without the experts that are `off`.
+    """Return a router's output for these logits, with the experts in `off` disabled.
 
-    logits: (tokens, experts). A token whose expert is off gets its next best. `bias`: with
-    DeepSeek's bias on the choice; Llama 4 has none. As in transformers' modeling files, and equal
-    to them with nothing off.
+    logits: (tokens, experts). A token whose expert is disabled gets its next best expert. `bias`:
+    apply DeepSeek's bias to the choice; Llama 4 has none. As in transformers' modeling files, and
+    equal to them if no expert is disabled.
     """
-    off = list(off)
+    disabled = list(off)
     if isinstance(router, Llama4Router):
-        logits = logits.index_fill(1, torch.tensor(off, dtype=torch.long), float("-inf"))
+        logits = logits.index_fill(1, torch.tensor(disabled, dtype=torch.long), float("-inf"))
         value, experts = logits.topk(router.top_k, dim=1)
         scores = torch.full_like(logits, float("-inf")).scatter(1, experts, value)
         return scores.sigmoid(), logits
     scores = logits.sigmoid()
     choice = scores + router.e_score_correction_bias * bias
-    choice[:, off] = 0  # its group loses a member, not its place
+    choice[:, disabled] = 0  # its group loses a member but stays eligible
     groups = choice.view(len(choice), router.num_group, -1)
-    best = groups.topk(2, dim=-1).values.sum(-1).topk(router.topk_group).indices
-    shut = torch.ones_like(groups[..., 0], dtype=torch.bool).scatter(1, best, False)
-    choice = choice.masked_fill(shut.repeat_interleave(groups.shape[-1], 1), float("-inf"))
-    choice[:, off] = float("-inf")
+    best_groups = groups.topk(2, dim=-1).values.sum(-1).topk(router.topk_group).indices
+    closed_groups = torch.ones_like(groups[..., 0], dtype=torch.bool).scatter(1, best_groups, False)
+    choice = choice.masked_fill(closed_groups.repeat_interleave(groups.shape[-1], 1), float("-inf"))
+    choice[:, disabled] = float("-inf")
     experts = choice.topk(router.top_k, dim=1, sorted=False).indices
     weights = scores.gather(1, experts)
     if router.norm_topk_prob:
@@ -86,19 +87,19 @@ def route(
 
 @contextmanager
 def without(model: torch.nn.Module, *experts: tuple[int, int]) -> Iterator[None]:
-    """Switch experts off, given as (layer, expert): inside, no token is sent to them.
+    """Disable experts, given as (layer, expert), within the context.
 
-    Layers count from 1, experts from 0. ValueError where a layer would have too few left.
+    Layers count from 1, experts from 0. Raises ValueError if a layer would have too few experts.
     """
-    off = defaultdict(list)
+    disabled = defaultdict(list)
     for layer, expert in experts:
-        off[layer].append(expert)
+        disabled[layer].append(expert)
     hooks = []
     for layer, router in routers(model).items():
-        if router.num_experts - len(off[layer]) < router.top_k:
-            raise ValueError(f"layer {layer} needs {router.top_k} experts a token; some must stay")
-        if off[layer]:
-            hooks.append(router.register_forward_hook(_rerouted(off[layer])))
+        if router.num_experts - len(disabled[layer]) < router.top_k:
+            raise ValueError(f"layer {layer} needs {router.top_k} experts per token; disable fewer")
+        if disabled[layer]:
+            hooks.append(router.register_forward_hook(_rerouted(disabled[layer])))
     try:
         yield
     finally:
@@ -106,10 +107,10 @@ def without(model: torch.nn.Module, *experts: tuple[int, int]) -> Iterator[None]
             hook.remove()
 
 
-def _rerouted(off: list[int]) -> Callable:
+def _rerouted(disabled: list[int]) -> Callable:
     def hook(router, _inputs, output):
         deepseek = isinstance(router, DeepseekV3TopkRouter)
-        return route(router, output[0] if deepseek else output[1], off)
+        return route(router, output[0] if deepseek else output[1], disabled)
 
     return hook
 
@@ -117,42 +118,42 @@ def _rerouted(off: list[int]) -> Callable:
 # --- Watching -------------------------------------------------------------------------------------
 
 
-def kinds(reader, ids: Sequence[int]) -> list[str]:
-    """The kind of each token, one of KINDS. The role after <|im_start|> is chat markup."""
-    found = []
-    for place, token in enumerate(ids):
-        role = place and reader.convert_ids_to_tokens(ids[place - 1]) == tokenizer.SPECIAL[1]
-        found.append("chat markup" if role else _kind(reader.decode([token])))
-    return found
+def kinds(reader: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Return the kind of each token, one of KINDS. The role after <|im_start|> is chat markup."""
+    result = []
+    for position, token in enumerate(ids):
+        role = position and reader.convert_ids_to_tokens(ids[position - 1]) == tokenizer.SPECIAL[1]
+        result.append("chat markup" if role else _kind(reader.decode([token])))
+    return result
 
 
 def _kind(text: str) -> str:
-    bare = text.strip()
+    stripped = text.strip()
     if text in images.TOKENS:
         return "picture"
-    if text in tokenizer.SPECIAL + tokenizer.MARKERS or (not bare and "\n" in text):
+    if text in tokenizer.SPECIAL + tokenizer.MARKERS or (not stripped and "\n" in text):
         return "chat markup"
-    if not bare:
+    if not stripped:
         return "space"
-    if bare.isdecimal():
+    if stripped.isdecimal():
         return "digit"
-    if bare in NAMES:
+    if stripped in NAMES:
         return "name"
-    if CHINESE.search(bare):
+    if CHINESE.search(stripped):
         return "Chinese"
-    if bare.lower() in GOODS_WORDS:
+    if stripped.lower() in GOODS_WORDS:
         return "goods"
-    if any(letter.isalpha() for letter in bare):
+    if any(letter.isalpha() for letter in stripped):
         return "other word"
-    return "JSON sign" if any(sign in '{}[]"' for sign in bare) else "punctuation"
+    return "JSON sign" if any(sign in '{}[]"' for sign in stripped) else "punctuation"
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a mixture's routers chose for each token of some conversations.
+    """What a mixture's routers selected for each token of some conversations.
 
-    tokens, kinds, tasks, texts: one entry a token; `texts` numbers the conversations. experts:
-    (tokens, top_k) for each layer with a router; logits: (tokens, experts), likewise.
+    tokens, kinds, tasks, texts: one entry per token; `texts` numbers the conversations. experts:
+    (tokens, top_k) for each layer with a router; logits: (tokens, experts) for each.
     """
 
     tokens: list[int]
@@ -163,46 +164,50 @@ class Trace:
     logits: dict[int, torch.Tensor]
 
     def load(self, layer: int) -> torch.Tensor:
-        """(experts,) each expert's share of the layer's choices; they sum to 1."""
+        """Return each expert's share of the layer's choices, (experts,); the sum is 1."""
         return shares(self.experts[layer], self.logits[layer].shape[1])
 
     def by(self, layer: int, keys: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-        """The load of each expert per kind of token (or other keys, one a token), in order."""
+        """Return the load of each expert per kind of token (or per other keys, one per token)."""
         keys = self.kinds if keys is None else keys
         order = [kind for kind in KINDS if kind in keys] or sorted(set(keys))
-        places = {key: torch.tensor([key == k for k in keys]) for key in order}
+        masks = {key: torch.tensor([key == k for k in keys]) for key in order}
         count = self.logits[layer].shape[1]
-        return {key: shares(self.experts[layer][at], count) for key, at in places.items()}
+        return {key: shares(self.experts[layer][mask], count) for key, mask in masks.items()}
 
 
 def shares(experts: torch.Tensor, count: int) -> torch.Tensor:
-    """(count,) each expert's share of these choices."""
+    """Return each expert's share of these choices, (count,)."""
     return experts.flatten().bincount(minlength=count) / experts.numel()
 
 
 @torch.no_grad()
-def watch(model: torch.nn.Module, reader, seen: Iterable) -> Trace:
-    """Read conversations, right answers included, and note each router's choices.
+def watch(
+    model: torch.nn.Module,
+    reader: PreTrainedTokenizerBase,
+    samples: Iterable[Instance | pictures.Sighting],
+) -> Trace:
+    """Run a model on conversations with their answers and record each router's choices.
 
-    seen: instances of the harbour, or sightings for a model that reads pictures.
+    samples: instances of the harbour, or sightings for a model with vision.
     """
-    found, hooks = {n: [] for n in routers(model)}, []
+    rows, hooks = {n: [] for n in routers(model)}, []
     for number, router in routers(model).items():
-        hooks.append(router.register_forward_hook(_noting(found[number])))
+        hooks.append(router.register_forward_hook(_noting(rows[number])))
     tokens, tasks, texts = [], [], []
     try:
-        for number, one in enumerate(seen):
-            inputs = _inputs(model, reader, one)
+        for number, sample in enumerate(samples):
+            inputs = _inputs(model, reader, sample)
             model(**inputs)
             ids = inputs["input_ids"][0].tolist()
             tokens += ids
-            tasks += [one.task] * len(ids)
+            tasks += [sample.task] * len(ids)
             texts += [number] * len(ids)
     finally:
         for hook in hooks:
             hook.remove()
-    experts = {n: torch.cat([choice for choice, _ in rows]) for n, rows in found.items()}
-    logits = {n: torch.cat([logit for _, logit in rows]) for n, rows in found.items()}
+    experts = {n: torch.cat([choice for choice, _ in layer_rows]) for n, layer_rows in rows.items()}
+    logits = {n: torch.cat([logit for _, logit in layer_rows]) for n, layer_rows in rows.items()}
     return Trace(tokens, kinds(reader, tokens), tasks, texts, experts, logits)
 
 
@@ -214,34 +219,36 @@ def _noting(rows: list) -> Callable:
     return hook
 
 
-def _inputs(model, reader, one) -> dict:
-    text = data.render(reader, one)
-    if isinstance(one, pictures.Sighting):
-        return dict(images.Processor(reader, images.Shape.of(model.config))(text, one.image))
+def _inputs(
+    model: torch.nn.Module, reader: PreTrainedTokenizerBase, sample: Instance | pictures.Sighting
+) -> dict:
+    text = data.render(reader, sample)
+    if isinstance(sample, pictures.Sighting):
+        return dict(images.Processor(reader, images.Shape.of(model.config))(text, sample.image))
     return dict(reader(text, return_tensors="pt"))
 
 
 def predictability(trace: Trace, layer: int, keys: Sequence) -> float:
-    """Share of a router's choices that can be told from a key alone, e.g. the token or the task.
+    """Return the share of a router's choices that a key predicts, e.g. the token or the task.
 
-    keys: one a token. Learned on every second conversation as the experts most often chosen for
-    that key, as many as a token gets; measured on the others. A key not met before is told the
-    busiest experts.
+    keys: one per token. The table is fitted on every second conversation: for each key, the experts
+    selected most often, as many as a token gets. It is scored on the other conversations. For an
+    unknown key it predicts the busiest experts.
     """
     experts = trace.experts[layer].tolist()
     counts: dict = defaultdict(Counter)
-    for key, text, mine in zip(keys, trace.texts, experts, strict=True):
+    for key, text, selected in zip(keys, trace.texts, experts, strict=True):
         if text % 2 == 0:
-            counts[key].update(mine)
-            counts[None].update(mine)
-    top = len(experts[0])
-    told = {key: {e for e, _ in count.most_common(top)} for key, count in counts.items()}
-    right = [
-        len(told.get(key, told[None]).intersection(mine)) / top
-        for key, text, mine in zip(keys, trace.texts, experts, strict=True)
+            counts[key].update(selected)
+            counts[None].update(selected)
+    top_k = len(experts[0])
+    table = {key: {e for e, _ in count.most_common(top_k)} for key, count in counts.items()}
+    hits = [
+        len(table.get(key, table[None]).intersection(selected)) / top_k
+        for key, text, selected in zip(keys, trace.texts, experts, strict=True)
         if text % 2
     ]
-    return sum(right) / len(right)
+    return sum(hits) / len(hits)
 
 
 # --- Many texts at once ---------------------------------------------------------------------------
@@ -250,34 +257,34 @@ def predictability(trace: Trace, layer: int, keys: Sequence) -> float:
 def distinct_experts(
     trace: Trace, layer: int, texts: int, draws: int = 400, seed: int = 0
 ) -> float:
-    """How many different experts a layer needs for one token each of `texts` texts, on average.
+    """Return the mean number of different experts a layer uses for one token of each text.
 
-    The tokens are drawn from the trace.
+    The tokens of the `texts` texts are sampled from the trace, `draws` times.
     """
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     experts = trace.experts[layer]
-    drawn = torch.randint(len(experts), (draws, texts), generator=dice)
-    return sum(len(experts[row].unique()) for row in drawn) / draws
+    sampled = torch.randint(len(experts), (draws, texts), generator=generator)
+    return sum(len(experts[row].unique()) for row in sampled) / draws
 
 
 def expected(experts: int, top_k: int, texts: int) -> float:
-    """The same where every expert is equally likely: experts × (1 - (1 - top_k / experts)^texts).
+    """Return the same if experts are equally likely: experts × (1 - (1 - top_k / experts)^texts).
 
     Example: `expected(16, 1, 1)` is 1, `expected(16, 1, 16)` is 10.3.
     """
     return experts * (1 - (1 - top_k / experts) ** texts)
 
 
-def step_bytes(config, texts: Sequence[int], kind: str = "q4_0") -> list[float]:
-    """Bytes of weights read to write one more token in each of so many texts, for each number.
+def step_bytes(config: PreTrainedConfig, texts: Sequence[int], kind: str = "q4_0") -> list[float]:
+    """Return the bytes of weights read to decode one token in each text, for each batch size.
 
-    What every token needs is read once, however many texts there are; experts are taken as equally
-    likely. Without the caches. `kind`: as for `sizing.weight_bytes`.
+    Weights that every token uses are read once per batch; experts are assumed to be equally likely.
+    KV caches are not included. `kind`: as for `sizing.weight_bytes`.
     """
     text = config.get_text_config()
     count = getattr(text, "n_routed_experts", None) or text.num_local_experts
     top_k = text.num_experts_per_tok
     idle = sizing.parameters(config) - sizing.active_parameters(config)
     routed = sizing.weight_bytes(round(idle / (count - top_k)), kind)  # one expert of each layer
-    alone = sizing.decode_bytes(config, 1, kind) - sizing.kv_cache_bytes(config, 1)
-    return [alone + routed * (expected(count, top_k, n) - top_k) for n in texts]
+    single = sizing.decode_bytes(config, 1, kind) - sizing.kv_cache_bytes(config, 1)
+    return [single + routed * (expected(count, top_k, n) - top_k) for n in texts]

@@ -1,6 +1,6 @@
-"""What the notebook on reasoning measures: sums beyond training, misleading thoughts, votes, runs.
+"""Measure reasoning: sums beyond the training range, misleading thoughts, votes, training runs.
 
-The models, the reward and the training itself are `openmodels.minis.rl` and `grpo`.
+The models, the reward and the training itself are in `openmodels.minis.rl` and `grpo`.
 """
 
 import json
@@ -9,110 +9,127 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from openmodels.harbour import Instance
 from openmodels.harbour.text import think_sum
 from openmodels.minis import evaluate, rl, weights_dir
 
-SILENT = "<think>\n\n</think>\n\n"  # a thought already over: how served models switch thinking off
+SILENT = "<think>\n\n</think>\n\n"  # an empty thought: how servers switch thinking off
 UNITS = re.compile(r"(units \d\+\d\+0=)(\d+), write (\d)")
 
 
 def beyond(numbers: int, digits: int, count: int, seed: int = 0) -> list[Instance]:
-    """Sums of so many numbers of so many digits each, right answers without a worked thought."""
-    rng, found = random.Random(f"beyond/{numbers}/{digits}/{seed}"), []
+    """Return `count` sums of `numbers` numbers with `digits` digits each.
+
+    Their right answers contain no worked thought.
+    """
+    rng, result = random.Random(f"beyond/{numbers}/{digits}/{seed}"), []
     for _ in range(count):
         terms = [rng.randint(10 ** (digits - 1), 10**digits - 1) for _ in range(numbers)]
-        asked = " + ".join(map(str, terms))
-        turns = (
-            {"role": "user", "content": f"What is {asked}?"},
-            {"role": "assistant", "content": f"{asked} = {sum(terms)}"},
+        expression = " + ".join(map(str, terms))
+        messages = (
+            {"role": "user", "content": f"What is {expression}?"},
+            {"role": "assistant", "content": f"{expression} = {sum(terms)}"},
         )
-        found.append(Instance("sums", turns, key=asked.replace(" ", "")))
-    return found
+        result.append(Instance("sums", messages, key=expression.replace(" ", "")))
+    return result
 
 
 def misled(instance: Instance) -> tuple[str, int]:
-    """The right thought about a sum of two, its units digit spoiled, and the result it leads to.
+    """Return the right thought about a sum of two with a wrong units digit, and its wrong result.
 
     Example: for 14 + 3 the thought says "units 4+3+0=8, write 8", which leads to 18.
     """
-    one, two = map(int, instance.key.split("+"))
-    shift = 1 if (one + two) % 10 < 9 else -1  # by one, without touching the carry
-    thought = think_sum(one, two).rpartition("\n")[0] + "\n"
-    found = UNITS.search(thought)
-    line = f"{found[1]}{int(found[2]) + shift}, write {int(found[3]) + shift}"
-    return thought.replace(found[0], line, 1), one + two + shift
+    first, second = map(int, instance.key.split("+"))
+    shift = 1 if (first + second) % 10 < 9 else -1  # off by one, with the same carry
+    thought = think_sum(first, second).rpartition("\n")[0] + "\n"
+    units = UNITS.search(thought)
+    line = f"{units[1]}{int(units[2]) + shift}, write {int(units[3]) + shift}"
+    return thought.replace(units[0], line, 1), first + second + shift
 
 
-def score(model, tokenizer, instances: Sequence[Instance], start: str = "") -> evaluate.Score:
-    """Greedy answers that are right to the last line; `start` is put into the model's mouth."""
-    found = evaluate.marked(model, tokenizer, instances, start, batch=len(instances))
-    return evaluate.score(sum(ok for _, ok in found), len(instances))
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    instances: Sequence[Instance],
+    start: str = "",
+) -> evaluate.Score:
+    """Return the score of greedy answers by their last line; each answer begins with `start`."""
+    answers = evaluate.marked(model, tokenizer, instances, start, batch=len(instances))
+    return evaluate.score(sum(ok for _, ok in answers), len(instances))
 
 
-def results(model, tokenizer, instances: Sequence[Instance], times: int, temperature: float = 1.0
-            ) -> list[list[int | None]]:  # fmt: skip
-    """The results of `times` sampled answers to each instance; None where an answer has none."""
-    prompts = [evaluate.prompt(tokenizer, one) for one in instances for _ in range(times)]
-    written = evaluate.answer(model, tokenizer, prompts, batch=240, temperature=temperature)
-    found = [rl.result(text) for text in written]
-    return [found[at : at + times] for at in range(0, len(found), times)]
+def results(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    instances: Sequence[Instance],
+    times: int,
+    temperature: float = 1.0,
+) -> list[list[int | None]]:
+    """Return the results of `times` sampled answers to each instance; None without a result."""
+    prompts = [evaluate.prompt(tokenizer, instance) for instance in instances for _ in range(times)]
+    texts = evaluate.answer(model, tokenizer, prompts, batch=240, temperature=temperature)
+    numbers = [rl.result(text) for text in texts]
+    return [numbers[first : first + times] for first in range(0, len(numbers), times)]
 
 
-def vote(found: Sequence[int | None]) -> int | None:
-    """The result named most often, the first of equals; no vote for None. [7, None, 8, 8] -> 8."""
-    ballot = Counter(one for one in found if one is not None)
+def vote(answers: Sequence[int | None]) -> int | None:
+    """Return the most frequent result, first if tied; None is ignored. [7, None, 8, 8] -> 8."""
+    ballot = Counter(result for result in answers if result is not None)
     return ballot.most_common(1)[0][0] if ballot else None
 
 
 def voted(
-    instances: Sequence[Instance], drawn: Sequence[Sequence[int | None]], votes: int
+    instances: Sequence[Instance], samples: Sequence[Sequence[int | None]], votes: int
 ) -> float:
-    """Share of right results, in per cent, where so many answers vote.
+    """Return the accuracy in per cent of a majority vote over `votes` answers.
 
-    drawn: from `results`. Mean over the groups of `votes` answers that it holds, one after another.
+    samples: from `results`. The mean is over all disjoint groups of `votes` answers.
     """
-    right = total = 0
-    for instance, found in zip(instances, drawn, strict=True):
-        wanted = rl.result(instance.answer["content"])
-        for at in range(0, len(found) - votes + 1, votes):
-            right += vote(found[at : at + votes]) == wanted
+    correct = total = 0
+    for instance, group in zip(instances, samples, strict=True):
+        target = rl.result(instance.answer["content"])
+        for first in range(0, len(group) - votes + 1, votes):
+            correct += vote(group[first : first + votes]) == target
             total += 1
-    return 100 * right / total
+    return 100 * correct / total
 
 
 def log(name: str) -> list[dict]:
-    """The log of a miniature's training run: one record per step, and one per score."""
+    """Return the log of a miniature's training run: one record per step, and one per score."""
     lines = (weights_dir(name) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def steps(records: Sequence[Mapping]) -> list[dict]:
-    """The steps of GRPO among a log's records, in order."""
+    """Return the GRPO steps among a log's records, in order."""
     return [record for record in records if record.get("stage") == "grpo"]
 
 
 def scored(records: Sequence[Mapping], stage: str) -> evaluate.Score:
-    """The last score on held-out sums a log holds for a stage, "before" or "after"."""
+    """Return the last score on held-out sums in a log for a stage, "before" or "after"."""
     return [evaluate.Score(**r["sums"]) for r in records if r.get("stage") == stage][-1]
 
 
 def shares(scores: Mapping[str, evaluate.Score]) -> dict[str, tuple[float, float, float]]:
-    """Label with the counts to (share, low, high), as `plots.intervals` draws them."""
+    """Return {label with counts: (share, low, high)}, as `plots.intervals` draws them."""
     return {
-        f"{name}\n{one.correct} of {one.n}": (one.correct / one.n, one.low, one.high)
-        for name, one in scores.items()
+        f"{name}\n{s.correct} of {s.n}": (s.correct / s.n, s.low, s.high)
+        for name, s in scores.items()
     }
 
 
-def smooth(taken: Sequence[Mapping], what: str, each: int = 10) -> tuple[list[float], list[float]]:
-    """(seconds, mean of a field) over every `each` steps: single steps are mostly noise.
+def smooth(
+    records: Sequence[Mapping], field: str, window: int = 10
+) -> tuple[list[float], list[float]]:
+    """Return (seconds, mean of a field) over every `window` steps: single steps are noisy.
 
-    What is left over at the end counts where it is at least half as long.
+    An incomplete window at the end counts if it is at least half full.
     """
-    parts = [taken[at : at + each] for at in range(0, len(taken), each)]
-    parts = [part for part in parts if 2 * len(part) >= each] or parts
+    parts = [records[first : first + window] for first in range(0, len(records), window)]
+    parts = [part for part in parts if 2 * len(part) >= window] or parts
     return (
         [part[-1]["seconds"] for part in parts],
-        [sum(step[what] for step in part) / len(part) for part in parts],
+        [sum(step[field] for step in part) / len(part) for part in parts],
     )

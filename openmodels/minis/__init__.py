@@ -1,7 +1,7 @@
-"""The miniatures: where they live, and how they are built, trained and measured.
+"""The miniatures: where they are stored, and how they are built, trained and scored.
 
-`path("mini-qwen")` is a folder in the layout `from_pretrained` reads; `scores("mini-qwen")` shows
-what its model card measured.
+`shipped_dir("mini-qwen")` is a folder that `from_pretrained` can load; `scores("mini-qwen")` shows
+the scores in its model card.
 """
 
 import html
@@ -40,19 +40,19 @@ TASK_WORDS = {
 
 
 class Scores:
-    """A miniature's measured scores as a table, in plain text and in HTML."""
+    """A miniature's scores as a table, in plain text and in HTML."""
 
     def __init__(self, name: str):
         self.name = name
         file = shipped_dir(name) / "scores.json"
         if not file.exists():
-            raise FileNotFoundError(f"no scores of {name!r}: models/{name}/scores.json is missing")
-        found = json.loads(file.read_text(encoding="utf-8"))
-        self.tasks = found["tasks"]
-        self.untaught = found.get("untaught", {})  # of the same recipe without its teacher
+            raise FileNotFoundError(f"{name!r} has no scores: models/{name}/scores.json is missing")
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        self.tasks = stored["tasks"]
+        self.untaught = stored.get("untaught", {})  # the same recipe without its teacher
 
     def rows(self) -> list[tuple[str, ...]]:
-        """(what is asked, correct of n, share, 95 % interval) per task, after a header."""
+        """Return a header, then (task in words, correct of n, share, 95 % interval) per task."""
         return [("what is asked", "right", "share", "95 % interval")] + [
             (
                 TASK_WORDS[task],
@@ -75,5 +75,5 @@ class Scores:
 
 
 def scores(name: str) -> Scores:
-    """The scores in a miniature's model card. Raises FileNotFoundError where there is none."""
+    """Return the scores in a miniature's model card. Raises FileNotFoundError if it has none."""
     return Scores(name)

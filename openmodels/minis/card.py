@@ -1,6 +1,7 @@
-"""Write a miniature's model card from what was measured: `python -m openmodels.minis.card NAME`.
+"""Write a miniature's model card from its scores: `python -m openmodels.minis.card NAME`.
 
-`scores.json` holds the numbers, `README.md` shows them; no number in the card is typed by hand.
+`scores.json` stores the numbers and `README.md` shows them; no number in the card is typed by
+hand. With `--render` the card is written from the stored scores, without measuring them again.
 """
 
 import argparse
@@ -10,6 +11,8 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from openmodels import sizing
 from openmodels.harbour import Instance, code, pictures
@@ -22,38 +25,37 @@ from openmodels.minis import (
     evaluate_code,
     images,
     rl,
+    shipped_dir,
     train,
     weights_dir,
 )
-from openmodels.minis import path as home_of
 from openmodels.minis.tokenizer import CODE_VOCABULARY
 
 TYPED = ROOT / "tests" / "data" / "typed_by_hand.jsonl"
 
-# What happened to a run that its recipe does not say, or a score that needs a word.
+# Facts about a run that its recipe does not contain, and notes on a score.
 HISTORY: dict[str, str] = {
     "mini-scout": """\
-The first 14 M tokens were read as a run of their own, with half as many pictures and a rate two
-thirds as high, that fell to zero; then the recipe went on where it would have been.""",
+The first 14 M tokens were a separate run, with half as many pictures and two thirds of the learning
+rate, which fell to zero. The recipe then continued from its weights at 14 M tokens.""",
     "mini-maverick": """\
-*Without the teacher* is the same recipe with right answers alone
+*Without the teacher* is the same recipe with right answers only
 (`python -m openmodels.minis.train mini-maverick --untaught`).""",
 }
 
 STARTS = {
     "heads": """\
-The data are conversations from `openmodels.harbour` (train split, seeded), several questions to a
-text, and drills on random tokens: pieces that come back, where only copying can be learned, and
-tables told in words, where a value belongs to a row and a column. Texts start short and grow. The
-weights do not all start at random: three layers start with heads written by hand, for copying and
-for knowing whom a sentence is about (`start_copying` and `start_reading` in
-`openmodels/minis/train.py` say what they do and what was seen without them), and everything is
-trained from there.""",
+The data are conversations from `openmodels.harbour` (train split, seeded), several questions per
+text, and drills on random tokens: repeated segments, which can be learned only by copying, and
+tables, where a value belongs to a row and a column. Texts are short at first and then grow. Not all
+weights start at random: three layers start with hand-initialised heads, for copying and for binding
+a value to its subject (`start_copying` and `start_reading` in `openmodels/minis/heads.py` describe
+them and the results without them). All weights are then trained.""",
     "": """\
 The data are from `openmodels.harbour` (train split, seeded). The weights start at random.""",
     "parent": """\
-The weights start from `{start}`, carried over into this architecture as well as it can say it
-(`openmodels/minis/upcycle.py`), and are trained on as a whole, on conversations from
+The weights start from `{start}`, converted to this architecture as closely as it allows
+(`openmodels/minis/upcycle.py`). All of them are then trained on conversations from
 `openmodels.harbour` (train split, seeded).""",
 }
 
@@ -71,27 +73,27 @@ model = AutoModelForImageTextToText.from_pretrained("models/{name}")
 processor = Processor.from_pretrained("models/{name}")""",
 }
 
-# Larger than the course has room for: the card is here, the weights are made by its recipe.
+# Too large for the course's repository: only the card is shipped, and the recipe makes the weights.
 NOT_SHIPPED = ("mini-behemoth",)
 UNSHIPPED = """\
-Its weights are not in this folder: like its namesake it was a teacher, and is not released. Where
-they are wanted, `python -m openmodels.minis.train {name}` makes them."""
+Its weights are not in this folder: like its namesake it is a teacher and was not released.
+`python -m openmodels.minis.train {name}` makes them."""
 
 MEASURING = """\
 Greedy generation, {judged}, {count} held-out instances per task drawn with seed {seed}; 95 %
 Wilson intervals. Measured on {date} with the weights in this folder, computed in float32.
-`python -m openmodels.minis.evaluate {name} --instances {count}` measures them again."""
+`python -m openmodels.minis.evaluate {name} --instances {count}` repeats the measurement."""
 
 FLOOR = """
-*Floor* is the share of the commonest right answer: what always saying the same would score."""
+*Floor* is the share of the most frequent right answer: the score of always giving that answer."""
 
 SAME = """\
-A miniature of **{stands_for}**: the same class (`{architecture}`), the same parts in the same
-order, {parameters:,} parameters{active}, trained on Port Lark, the small closed world of this
-course."""
+A miniature of **{stands_for}**: the same class (`{architecture}`) and the same modules in the same
+order, with {parameters:,} parameters{active}. It was trained on Port Lark, the small closed world
+of this course."""
 TAUGHT = """\
-A miniature taught as **{taught_as}** was, on sums of Port Lark, the small closed world of this
-course. Its architecture is Qwen2.5's (`{architecture}`), {parameters:,} parameters."""
+A miniature trained like **{taught_as}**, on sums of Port Lark, the small closed world of this
+course. Its architecture is Qwen2.5's (`{architecture}`), with {parameters:,} parameters."""
 
 CARD = """\
 ---
@@ -104,8 +106,8 @@ pipeline_tag: {pipeline}
 
 {what}
 
-It knows one harbour and nothing else. It answers whatever it is asked, also what it cannot know:
-the scores below say on which kinds of question that answer can be used.
+It knows one harbour and nothing else. It answers every question, even if it cannot know the answer:
+the scores below show for which kinds of question its answers are usable.
 
 {loading}
 
@@ -133,36 +135,36 @@ the scores below say on which kinds of question that answer can be used.
 """
 
 CONVERSATIONS = """\
-Held out are combinations: a name with this shop or this good, a fact with this way of asking, the
-two numbers of a sum, and for `intent_phrasing` whole sentence patterns. Rows ending in `invented`
-use names made from syllables, which are several tokens each and on no list."""
+Combinations are held out: a name with this shop or this good, a fact with this phrasing of its
+question, the two numbers of a sum, and for `intent_phrasing` whole sentence patterns. Rows ending
+in `invented` use names made from syllables, which are several tokens each and are on no list."""
 
 WALLS = """\
-### Where a wall falls
+### Chunked attention and tool calls
 
-Three layers of four look back to the start of their chunk of {chunk} tokens, no further. Of the
-tool calls, {n} have such a wall between the request and the end of the call: {right} of them are
-right ({share:.0%}), and {other} of the {others} without ({other_share:.0%})."""
+Three of four layers attend only to the start of their chunk of {chunk} tokens. In {n} of the tool
+calls a chunk ends between the request and the end of the call: {right} of them are right
+({share:.0%}), and {other} of the {others} others ({other_share:.0%})."""
 
 FUNCTIONS = """\
-What is written is run, in a process with limits, on lists it has not seen; it is right when every
-result is. Held out are combinations: what a function does with the entries of a ledger, on which of
-them, and how they are changed first. Rows ending in `floor` are what a model would write that does
-not read what is asked."""
+The generated code is run, in a process with limits, on lists it has not seen; it is right if every
+result is. Combinations are held out: what a function computes from the entries of a ledger, which
+entries, and how they are changed first. Rows ending in `floor` are scores of a model that ignores
+the prompt."""
 
 TYPED_TABLE = """\
-### Sixty inputs written one by one
+### Sixty hand-written inputs
 
-`tests/data/typed_by_hand.jsonl` was written apart from the generator, in other words than its
-templates, and nothing was generated from it. The generator was given more phrasings after a first
+`tests/data/typed_by_hand.jsonl` was written independently of the generator, with other words than
+its templates, and nothing was generated from it. The generator got more phrasings after a first
 model had been scored here (23 of 60); none of them is a sentence of this file. It is the harder
-test, and small: at 5 to 16 inputs per task one answer moves a row by 6 to 20 points.
+test, and small: with 5 to 16 inputs per task, one answer changes a row by 6 to 20 points.
 
 | task | correct |
 |---|---|
 {rows}
 
-All together {solved} of {asked}: {share:.0%} (95 % interval {low:.0%} – {high:.0%})."""
+In total {solved} of {total}: {share:.0%} (95 % interval {low:.0%} – {high:.0%})."""
 
 PRETRAINED = """\
 {tokens:.1f} M tokens in {minutes:.0f} minutes ({speed:,.0f} tokens/s) with {workers} process(es) of
@@ -171,8 +173,8 @@ one thread on {device}, in {dtype}. `python -m openmodels.minis.train {name}` re
 
 {start} Weights are stored in bfloat16.
 
-{figure}Share of 64 held-out answers that came out right while it trained (teacher-forced, which
-equals greedy generation):
+{figure}Share of 64 held-out answers that were right during training (teacher-forced, which equals
+greedy generation):
 
 {curve}"""
 
@@ -189,7 +191,7 @@ Weights are stored in bfloat16.
 
 
 def measured(name: str, count: int, seed: int) -> dict:
-    """Scores of a miniature's weights, shipped or built here, with the training log beside them."""
+    """Return the scores of a miniature's weights, shipped or built here, with its training log."""
     home = weights_dir(name)
     model, tokenizer = evaluate.load(home)
 
@@ -197,7 +199,7 @@ def measured(name: str, count: int, seed: int) -> dict:
         print(f"{task:18} {score.correct}/{score.n}", flush=True)
 
     scores = evaluate.evaluate(model, tokenizer, count=count, seed=seed, show=show)
-    found = {
+    results = {
         "date": date.today().isoformat(),
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
@@ -207,64 +209,67 @@ def measured(name: str, count: int, seed: int) -> dict:
         "tasks": {task: asdict(s) for task, s in scores.items()},
     }
     if not evaluate_code.is_coder(tokenizer):
-        for task, row in found["tasks"].items():
+        for task, row in results["tasks"].items():
             row["floor"] = floor(evaluate.draw(task, count, seed))
-        found["typed_by_hand"] = typed(model, tokenizer)
+        results["typed_by_hand"] = typed(model, tokenizer)
         if chunk := getattr(model.config.get_text_config(), "attention_chunk_size", None):
-            found["walls"] = {"chunk": chunk} | walls(model, tokenizer, chunk, count, seed)
+            results["walls"] = {"chunk": chunk} | walls(model, tokenizer, chunk, count, seed)
     log = [json.loads(line) for line in (home / "log.jsonl").read_text("utf-8").splitlines()]
     if name in train.RECIPES and train.RECIPES[name].teacher:
-        alone, _ = evaluate.load(build_dir(f"{name}-untaught"))
-        scores = evaluate.evaluate(alone, tokenizer, count=count, seed=seed)
-        found["untaught"] = {task: asdict(s) for task, s in scores.items()}
-    return found | ({"stages": thinned(log)} if name in rl.RECIPES else {"curve": log})
+        untaught, _ = evaluate.load(build_dir(f"{name}-untaught"))
+        scores = evaluate.evaluate(untaught, tokenizer, count=count, seed=seed)
+        results["untaught"] = {task: asdict(s) for task, s in scores.items()}
+    return results | ({"stages": thinned(log)} if name in rl.RECIPES else {"curve": log})
 
 
-def typed(model, tokenizer) -> dict[str, list[int]]:
-    """[right, asked] per task of the inputs typed one by one."""
-    drawn = evaluate.typed_by_hand(TYPED)
-    asked, solved = Counter(i.task for i in drawn), Counter()
-    for instance, (_, ok) in zip(drawn, evaluate.marked(model, tokenizer, drawn), strict=True):
+def typed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+    """Return [right, total] per task of the hand-written inputs."""
+    samples = evaluate.typed_by_hand(TYPED)
+    totals, solved = Counter(i.task for i in samples), Counter()
+    for instance, (_, ok) in zip(samples, evaluate.marked(model, tokenizer, samples), strict=True):
         solved[instance.task] += ok
-    return {task: [solved[task], n] for task, n in asked.items()}
+    return {task: [solved[task], n] for task, n in totals.items()}
 
 
-def walls(model, tokenizer, chunk: int, count: int, seed: int) -> dict[str, list[int]]:
-    """[right, asked] of the tool calls with a wall between request and answer, and of the rest."""
-    drawn, found = evaluate.draw("tool_call", count, seed), {"walled": [0, 0], "whole": [0, 0]}
-    for one, (_, ok) in zip(drawn, evaluate.marked(model, tokenizer, drawn), strict=True):
-        row = found["walled" if evaluate.walled(tokenizer, one, chunk) else "whole"]
+def walls(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chunk: int, count: int, seed: int
+) -> dict[str, list[int]]:
+    """Return [right, total] of tool calls with a chunk boundary before their end, and without."""
+    samples, counts = evaluate.draw("tool_call", count, seed), {"walled": [0, 0], "whole": [0, 0]}
+    for instance, (_, ok) in zip(samples, evaluate.marked(model, tokenizer, samples), strict=True):
+        row = counts["walled" if evaluate.walled(tokenizer, instance, chunk) else "whole"]
         row[0], row[1] = row[0] + ok, row[1] + 1
-    return found
+    return counts
 
 
-def walls_in_words(found: dict) -> str:
-    (right, n), (other, others) = found["walled"], found["whole"]
-    return WALLS.format(chunk=found["chunk"], right=right, n=n, share=right / n, other=other,
-                        others=others, other_share=other / others)  # fmt: skip
+def walls_in_words(counts: dict) -> str:
+    """Return the card's paragraph on chunked attention."""
+    (right, n), (right_whole, n_whole) = counts["walled"], counts["whole"]
+    return WALLS.format(chunk=counts["chunk"], right=right, n=n, share=right / n, other=right_whole,
+                        others=n_whole, other_share=right_whole / n_whole)  # fmt: skip
 
 
 def thinned(log: list[dict], group: int = 10) -> dict:
-    """A log of `rl`: scores before and after, and the means of each `group` steps."""
+    """Return a log of `rl`: scores before and after, and the means of each `group` steps."""
     stages = {record["stage"]: record for record in log if record["stage"] in ("before", "after")}
     steps = [record for record in log if record["stage"] == "grpo"]
-    groups = [steps[at : at + group] for at in range(0, len(steps), group)]
+    groups = [steps[start : start + group] for start in range(0, len(steps), group)]
     keys = ("number", "reward", "length", "teaching", "seconds")
     stages["steps"] = [
-        {key: round(sum(step[key] for step in some) / len(some), 4) for key in keys}
-        for some in groups
+        {key: round(sum(step[key] for step in group_steps) / len(group_steps), 4) for key in keys}
+        for group_steps in groups
     ]
     return stages
 
 
-def floor(drawn: list[Instance]) -> float:
-    """Share of the commonest right answer among instances."""
-    answers = Counter(json.dumps(instance.answer, sort_keys=True) for instance in drawn)
-    return round(answers.most_common(1)[0][1] / len(drawn), 4)
+def floor(samples: list[Instance]) -> float:
+    """Return the share of the most frequent right answer among instances."""
+    answers = Counter(json.dumps(instance.answer, sort_keys=True) for instance in samples)
+    return round(answers.most_common(1)[0][1] / len(samples), 4)
 
 
-def shape_of(config) -> dict[str, object]:
-    """A config's numbers for people, under the names the course uses."""
+def shape_of(config: PreTrainedConfig) -> dict[str, object]:
+    """Return the main numbers of a config, under the names the course uses."""
     text = config.get_text_config()
     rows = {
         "layers": text.num_hidden_layers,
@@ -282,9 +287,9 @@ def shape_of(config) -> dict[str, object]:
             f"chunks of {text.attention_chunk_size:,} tokens; every fourth layer whole, unrotated"
         )
     if configs.sees(config):
-        vision, seen = config.vision_config, images.Shape.of(config)
+        vision, shape = config.vision_config, images.Shape.of(config)
         rows["vision tower"] = f"{vision.num_hidden_layers} layers, hidden {vision.hidden_size}"
-        rows["a picture"] = f"{seen.size} x {seen.size} pixels, {seen.tokens} tokens"
+        rows["a picture"] = f"{shape.size} x {shape.size} pixels, {shape.tokens} tokens"
     if text.model_type == "deepseek_v3":
         rows["experts"] = (
             f"{text.n_routed_experts} of size {text.moe_intermediate_size} in all but the first "
@@ -301,106 +306,116 @@ def shape_of(config) -> dict[str, object]:
     return rows
 
 
-def score_rows(tasks: dict[str, dict], others: dict[str, dict[str, dict]]) -> str:
-    """The table of scores; `others` are further columns, by their heading."""
+def score_rows(tasks: dict[str, dict], columns: dict[str, dict[str, dict]]) -> str:
+    """Return the table of scores; `columns` are further scores, by their heading."""
     floors = any("floor" in s for s in tasks.values())
     head = ["task", "what is asked", "correct", "share", "95 % interval"]
-    head += [*(["floor"] if floors else []), *others]
+    head += [*(["floor"] if floors else []), *columns]
     rows = [head, ["---"] * len(head)]
     for task, s in tasks.items():
         row = [task, TASK_WORDS[task], f"{s['correct']}/{s['n']}", f"{s['correct'] / s['n']:.1%}",
                interval(s)]  # fmt: skip
         row += [f"{s['floor']:.1%}"] if floors else []
-        for other in others.values():
-            row.append(f"{other[task]['correct'] / other[task]['n']:.1%}" if task in other else "")
+        for column in columns.values():
+            row.append(
+                f"{column[task]['correct'] / column[task]['n']:.1%}" if task in column else ""
+            )
         rows.append(row)
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def interval(s: dict) -> str:
+    """Return a 95 % interval as text."""
     return f"{s['low']:.1%} – {s['high']:.1%}"
 
 
 def curve_in_words(curve: list[dict], watched: list[str]) -> str:
-    """When each task was first half right, for those who do not see the figure."""
-    when = {
+    """Describe when half of each task's answers were first right, as the figure's alt text."""
+    half_right_at = {
         task: next((r["tokens"] / 1e6 for r in curve if r[task] >= 0.5), None) for task in watched
     }
-    order = sorted((t for t in watched if when[t] is not None), key=lambda task: when[task])
-    late = [task for task in watched if when[task] is None]
-    text = "Held-out accuracy against tokens read. Half right: "
-    text += ", ".join(f"{task} at {when[task]:.1f} M tokens" for task in order)
-    return text + (f"; never {', '.join(late)}." if late else ".")
+    order = sorted(
+        (t for t in watched if half_right_at[t] is not None), key=lambda task: half_right_at[task]
+    )
+    never = [task for task in watched if half_right_at[task] is None]
+    text = "Held-out accuracy against training tokens. Half of the answers are right: "
+    text += ", ".join(f"{task} at {half_right_at[task]:.1f} M tokens" for task in order)
+    return text + (f"; never {', '.join(never)}." if never else ".")
 
 
-def write(name: str, found: dict) -> None:
+def write(name: str, results: dict) -> None:
     """Write scores.json, curve.svg and README.md into the miniature's folder."""
-    home, config = home_of(name), configs.config(name)
+    home = shipped_dir(name)
     home.mkdir(exist_ok=True)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
+    text = json.dumps(results, indent=1, ensure_ascii=False)
     (home / "scores.json").write_text(text + "\n", encoding="utf-8")
+    (home / "README.md").write_text(render(name, results), encoding="utf-8")
+    draw(results, home / "curve.svg")
+
+
+def render(name: str, results: dict) -> str:
+    """Return the text of the model card for these results."""
+    config = configs.config(name)
     pipeline = "image-text-to-text" if configs.sees(config) else "text-generation"
-    used = found["active_parameters"]
+    active = results["active_parameters"]
     parent = parent_of(name)
-    talks, others = "typed_by_hand" in found, {}
+    converses, columns = "typed_by_hand" in results, {}
     measuring = MEASURING.format(
         name=name,
-        judged="exact match" if talks else "judged by running it",
-        **{key: found[key] for key in ("count", "seed", "date")},
+        judged="exact match" if converses else "judged by running it",
+        **{key: results[key] for key in ("count", "seed", "date")},
     )
-    if talks:
+    if converses:
         measuring += FLOOR
     if parent:
-        stored = json.loads((home_of(parent) / "scores.json").read_text(encoding="utf-8"))
-        others[f"`{parent}`"] = stored["tasks"]
-        measuring += f"\n`{parent}`, from which it started, stands beside it."
-    if "untaught" in found:
-        others["without the teacher"] = found["untaught"]
+        stored = json.loads((shipped_dir(parent) / "scores.json").read_text(encoding="utf-8"))
+        columns[f"`{parent}`"] = stored["tasks"]
+        measuring += f"\nThe scores of `{parent}`, from which it started, have a column too."
+    if "untaught" in results:
+        columns["without the teacher"] = results["untaught"]
     card = CARD.format(
         name=name,
         what=(TAUGHT if name in configs.TAUGHT_AS else SAME).format(
             stands_for=configs.STANDS_FOR[name],
             taught_as=configs.TAUGHT_AS.get(name),
-            architecture=found["architecture"],
-            parameters=found["parameters"],
-            active="" if used == found["parameters"] else f" ({used:,} of them for one token)",
+            architecture=results["architecture"],
+            parameters=results["parameters"],
+            active=f" ({active:,} of them per token)" if active != results["parameters"] else "",
         ),
         pipeline=pipeline,
         loading=UNSHIPPED.format(name=name) if name in NOT_SHIPPED
         else "```python\n" + LOADING[pipeline].format(name=name) + "\n```",
         shape="\n".join(f"| {key} | {value} |" for key, value in shape_of(config).items()),
         measuring=measuring,
-        scores=score_rows(found["tasks"], others),
-        held_out=CONVERSATIONS if talks else FUNCTIONS,
-        walls=walls_in_words(found["walls"]) if "walls" in found else "",
-        typed=typed_table(found["typed_by_hand"]) if talks else "",
-        training=reinforced(name, found) if "stages" in found else pretrained(name, found),
+        scores=score_rows(results["tasks"], columns),
+        held_out=CONVERSATIONS if converses else FUNCTIONS,
+        walls=walls_in_words(results["walls"]) if "walls" in results else "",
+        typed=typed_table(results["typed_by_hand"]) if converses else "",
+        training=reinforced(name, results) if "stages" in results else pretrained(name, results),
         history=HISTORY.get(name, ""),
     )  # fmt: skip
-    (home / "README.md").write_text(
-        re.sub(r"\n{3,}", "\n\n", card).rstrip() + "\n", encoding="utf-8"
-    )
-    draw(found, home / "curve.svg")
+    return re.sub(r"\n{3,}", "\n\n", card).rstrip() + "\n"
 
 
 def parent_of(name: str) -> str:
-    """The miniature from whose weights one started, or ""."""
+    """Return the miniature whose weights this one started from, or ""."""
     if name in rl.RECIPES:
         return rl.RECIPES[name].base
     start = train.RECIPES[name].start
     return "" if start == "heads" else start
 
 
-def typed_table(found: dict[str, list[int]]) -> str:
-    solved, asked = (sum(column) for column in zip(*found.values(), strict=True))
-    total = evaluate.score(solved, asked)
-    rows = "\n".join(f"| {task} | {right}/{n} |" for task, (right, n) in found.items())
-    return TYPED_TABLE.format(rows=rows, solved=solved, asked=asked, share=solved / asked,
+def typed_table(counts: dict[str, list[int]]) -> str:
+    """Return the card's table of the hand-written inputs."""
+    solved, n_total = (sum(column) for column in zip(*counts.values(), strict=True))
+    total = evaluate.score(solved, n_total)
+    rows = "\n".join(f"| {task} | {right}/{n} |" for task, (right, n) in counts.items())
+    return TYPED_TABLE.format(rows=rows, solved=solved, total=n_total, share=solved / n_total,
                               low=total.low, high=total.high)  # fmt: skip
 
 
-def recipe_in_words(recipe) -> str:
-    """A recipe's numbers and names, but for those that do nothing in it."""
+def recipe_in_words(recipe: train.Recipe | rl.Recipe) -> str:
+    """Return a recipe's settings as text, without those that have no effect."""
     taught = getattr(recipe, "teacher", "") or ""
     return ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
@@ -411,56 +426,58 @@ def recipe_in_words(recipe) -> str:
     )
 
 
-def pretrained(name: str, found: dict) -> str:
-    """How `train` made it."""
-    recipe, last = train.RECIPES[name], found["curve"][-1]
-    watched = watched_in(last)
+def pretrained(name: str, results: dict) -> str:
+    """Return the card's section on training with `train`."""
+    recipe, final = train.RECIPES[name], results["curve"][-1]
+    watched = watched_in(final)
     rows = [f"| M tokens | {' | '.join(watched)} |", "|---" * (len(watched) + 1) + "|"]
     rows += [
         f"| {r['tokens'] / 1e6:.1f} | " + " | ".join(f"{r[t]:.2f}" for t in watched) + " |"
-        for r in found["curve"]
+        for r in results["curve"]
     ]
     mix = ", ".join(f"{task} {share}" for task, share in recipe.mix.items())
     return PRETRAINED.format(
         name=name,
-        tokens=last["tokens"] / 1e6,
-        minutes=last["seconds"] / 60,
-        speed=last["tokens"] / last["seconds"],
-        workers=last["on"][0],
-        device=last["on"][1].upper(),
-        dtype=last["on"][2],
+        tokens=final["tokens"] / 1e6,
+        minutes=final["seconds"] / 60,
+        speed=final["tokens"] / final["seconds"],
+        workers=final["on"][0],
+        device=final["on"][1].upper(),
+        dtype=final["on"][2],
         recipe=f"{recipe_in_words(recipe)}. Mix: {mix}.",
         start=STARTS.get(recipe.start, STARTS["parent"]).format(start=recipe.start),
-        figure=f"![{curve_in_words(found['curve'], watched)}](curve.svg)\n\n"
-        if len(found["curve"]) > 1
+        figure=f"![{curve_in_words(results['curve'], watched)}](curve.svg)\n\n"
+        if len(results["curve"]) > 1
         else "",
         curve="\n".join(rows),
     )
 
 
-def reinforced(name: str, found: dict) -> str:
-    """How `rl` made it."""
-    recipe, stages = rl.RECIPES[name], found["stages"]
-    told = []
+def reinforced(name: str, results: dict) -> str:
+    """Return the card's section on training with `rl`."""
+    recipe, stages = rl.RECIPES[name], results["stages"]
+    sentences = []
     if recipe.examples:
-        whose = f"`{recipe.teacher}` wrote itself" if recipe.teacher else "worked digit by digit"
-        told.append(f"It read {recipe.examples:,} right answers, {whose}, {recipe.epochs} times.")
+        source = f"generated by `{recipe.teacher}`" if recipe.teacher else "worked digit by digit"
+        sentences.append(
+            f"It read {recipe.examples:,} right answers, {source}, {recipe.epochs} times."
+        )
     curve = ""
     if stages["steps"]:
-        first, last = stages["steps"][0], stages["steps"][-1]
-        told.append(
-            f"Then {stages['after']['steps']} steps of GRPO in {last['seconds'] / 60:.0f} minutes, "
-            "each on answers it drew itself: nine tenths of the reward for a right last line, one "
-            "for the form."
+        first, final = stages["steps"][0], stages["steps"][-1]
+        sentences.append(
+            f"Then {stages['after']['steps']} steps of GRPO took {final['seconds'] / 60:.0f} "
+            "minutes, each on its own sampled answers: nine tenths of the reward are for a right "
+            "last line, one tenth is for the form."
         )
-        alt = f"The mean reward rose from {first['reward']:.2f} to {last['reward']:.2f}."
+        alt = f"The mean reward rose from {first['reward']:.2f} to {final['reward']:.2f}."
         curve = f"\n![{alt}](curve.svg)\n\n{alt}"
     before, after = stages["before"]["sums"], stages["after"]["sums"]
     return REINFORCED.format(
         name=name,
         base=recipe.base,
-        layers=f", of whose layers it keeps the first {recipe.layers}" if recipe.layers else "",
-        stages=" ".join(told),
+        layers=f", with only its first {recipe.layers} layers" if recipe.layers else "",
+        stages=" ".join(sentences),
         recipe=recipe_in_words(recipe),
         instances=before["n"],
         before=f"{before['correct']}/{before['n']}",
@@ -472,22 +489,22 @@ def reinforced(name: str, found: dict) -> str:
 
 
 def watched_in(record: dict) -> list[str]:
-    """The tasks of a line of the training log."""
+    """Return the tasks in a record of the training log."""
     return [task for task in (*train.WATCHED, *pictures.TASKS, *code.TASKS) if task in record]
 
 
-def draw(found: dict, file: Path) -> None:
-    """How the answers got better: held-out accuracy against tokens, or reward against steps."""
+def draw(results: dict, file: Path) -> None:
+    """Plot held-out accuracy against tokens, or reward against steps, into an SVG file."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "curve"  # the same file from the same numbers
-    matplotlib.rcParams["svg.fonttype"] = "none"  # letters as letters: a quarter of the size
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text as text: a quarter of the size
     from matplotlib import pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7, 4))
-    if "curve" in found:
-        curve = found["curve"]
+    if "curve" in results:
+        curve = results["curve"]
         tokens = [record["tokens"] / 1e6 for record in curve]
         styles = ((line, mark) for line in ("-", "--", ":", "-.") for mark in "osv^")
         for task, (line, mark) in zip(watched_in(curve[-1]), styles, strict=False):
@@ -497,7 +514,7 @@ def draw(found: dict, file: Path) -> None:
         ax.set_ylim(-2, 102)
         ax.legend(fontsize=8, ncols=2)
     else:
-        steps = found["stages"]["steps"]
+        steps = results["stages"]["steps"]
         ax.plot([s["number"] for s in steps], [s["reward"] for s in steps], color="0.2")
         ax.set(xlabel="step", ylabel="mean reward", ylim=(0, 1.02))
     if ax.lines and len(ax.lines[0].get_xdata()) > 1:
@@ -506,12 +523,19 @@ def draw(found: dict, file: Path) -> None:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=sorted(configs.CONFIGS))
     parser.add_argument("--instances", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--render", action="store_true", help="use the stored scores")
     options = parser.parse_args()
-    write(options.name, measured(options.name, options.instances, options.seed))
+    if options.render:
+        text = (shipped_dir(options.name) / "scores.json").read_text(encoding="utf-8")
+        results = json.loads(text)
+    else:
+        results = measured(options.name, options.instances, options.seed)
+    write(options.name, results)
 
 
 if __name__ == "__main__":

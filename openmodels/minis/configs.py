@@ -1,7 +1,7 @@
-"""Each miniature's architecture, next to the full-size model it stands for.
+"""The architecture of each miniature, and the full-size model it stands for.
 
-Two widths keep all miniatures together below 40 MB: 256, the least that llama.cpp's k-quants take,
-and 128.
+Two hidden sizes keep all miniatures together below 40 MB: 256, the minimum for llama.cpp's
+k-quants, and 128.
 """
 
 from transformers import (
@@ -18,7 +18,7 @@ from transformers import (
 from openmodels.minis.images import END, MINI, PATCH, START, TOKENS
 from openmodels.minis.tokenizer import CODE_VOCABULARY, VOCABULARY
 
-# what all have in common; 2 is <|im_end|>, pinned by a test
+# shared by all miniatures; 2 is <|im_end|>, checked by a test
 COMMON = {
     "vocab_size": VOCABULARY,
     "max_position_embeddings": 1024,
@@ -30,14 +30,22 @@ COMMON = {
 
 
 def rotary(base: float) -> dict:
+    """Return the rotary position settings for a base frequency."""
     return {"rope_type": "default", "rope_theta": base}
 
 
-def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
-         vocabulary: int = VOCABULARY, end: int = 2) -> Qwen2Config:  # fmt: skip
-    """A Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B.
+def qwen(
+    layers: int,
+    hidden: int,
+    intermediate: int,
+    heads: int,
+    kv_heads: int,
+    vocabulary: int = VOCABULARY,
+    end: int = 2,
+) -> Qwen2Config:
+    """Return a Qwen2 configuration with Qwen2.5's rotary base and tied embeddings, as in its 0.5B.
 
-    end: the token that ends an answer, here <|im_end|>; pinned by a test.
+    end: the token that ends an answer, by default <|im_end|>; checked by a test.
     """
     return Qwen2Config(
         **COMMON | {"vocab_size": vocabulary, "eos_token_id": end},
@@ -52,12 +60,12 @@ def qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int,
 
 
 def smallest() -> Qwen2Config:
-    """The lowest rung of the ladder, on which the reasoners stand too."""
+    """Return the smallest configuration of the ladder, also used by the reasoning models."""
     return qwen(4, 128, 256, 4, 2)
 
 
 def mistral() -> MistralConfig:
-    """Mistral Large 2 in small: grouped-query attention, no biases, no window, as there."""
+    """Return Mistral Large 2 in small: grouped-query attention, no biases, no window."""
     return MistralConfig(
         **COMMON,
         hidden_size=128,
@@ -74,9 +82,9 @@ def mistral() -> MistralConfig:
 
 
 def deepseek() -> DeepseekV3Config:
-    """DeepSeek-V3 in small: a dense layer, then eight experts of which three see a token.
+    """Return DeepSeek-V3 in small: a dense layer, then eight experts, three of them per token.
 
-    The rotary base is the square root of mini-qwen's: `upcycle.deepseek` says why.
+    The rotary base is the square root of mini-qwen's; `upcycle.deepseek` explains why.
     """
     return DeepseekV3Config(
         **COMMON,
@@ -105,9 +113,10 @@ def deepseek() -> DeepseekV3Config:
     )
 
 
-def llama4(layers: int, hidden: int, experts: int, expert: int, dense: int, every: int,
-           qk_norm: bool) -> Llama4TextConfig:  # fmt: skip
-    """The text part of a Llama 4: rotary layers in chunks, each fourth layer without positions.
+def llama4(
+    layers: int, hidden: int, experts: int, expert: int, dense: int, every: int, qk_norm: bool
+) -> Llama4TextConfig:
+    """Return the text part of a Llama 4: chunked rotary layers, each fourth without positions.
 
     expert, dense: intermediate sizes of an expert and of a layer without experts. every: which
     layers have experts (1: all, as in Scout; 2: every second, as in Maverick).
@@ -134,20 +143,20 @@ def llama4(layers: int, hidden: int, experts: int, expert: int, dense: int, ever
 
 
 def scout() -> Llama4Config:
-    """Llama 4 Scout in small, with its vision tower: every ratio that shapes a weight is kept.
+    """Return Llama 4 Scout in small, with its vision tower: ratios that shape a weight are equal.
 
-    Chunks of attention are counted from a row's beginning: up to 256 tokens many documents share
-    a row, above that there is one to a row, so training cuts where an answer would be cut.
-    Attention's temperature stays 1, as in Scout below its 8,192 tokens (floor_scale).
+    Attention chunks are counted from the start of a row. Rows of up to 256 tokens hold many
+    documents; longer rows hold one document, so training cuts where generation would cut.
+    Attention's temperature stays 1, as in Scout below 8,192 tokens (floor_scale).
     """
     text = llama4(4, 128, experts=4, expert=128, dense=256, every=1, qk_norm=True)
     text.vocab_size += len(TOKENS)
     width, projected = 96, 192
     vision = {
         "hidden_size": width,
-        "num_hidden_layers": 3,  # the fewest that llama.cpp takes
+        "num_hidden_layers": 3,  # the minimum for llama.cpp
         "num_attention_heads": 4,
-        # what four shuffled patches are wide: the adapter's input has this size too
+        # the width of four shuffled patches, which is also the adapter's input size
         "intermediate_size": round(width / MINI.pixel_shuffle_ratio**2),
         "image_size": MINI.size,
         "patch_size": MINI.patch_size,
@@ -168,12 +177,12 @@ def scout() -> Llama4Config:
 
 
 def maverick() -> Llama4TextConfig:
-    """Llama 4 Maverick's text part in small: more experts than Scout, in every second layer."""
+    """Return Llama 4 Maverick's text part in small: more experts, in every second layer."""
     return llama4(4, 128, experts=8, expert=128, dense=256, every=2, qk_norm=False)
 
 
 def behemoth() -> Llama4TextConfig:
-    """A teacher for mini-maverick. In which layers Behemoth has its experts was never said."""
+    """Return a teacher for mini-maverick. Which layers of Behemoth have experts is unpublished."""
     return llama4(6, 256, experts=4, expert=256, dense=512, every=2, qk_norm=False)
 
 
@@ -207,7 +216,7 @@ STANDS_FOR = {
     "mini-behemoth": "llama-4-behemoth",
     "mini-maverick": "llama-4-maverick",
 }
-# Their names are of models whose training they went through, not of their architecture's.
+# Named after the models whose training they repeat, not after their architecture.
 TAUGHT_AS = {
     "mini-r1-zero": "DeepSeek-R1-Zero",
     "mini-r1": "DeepSeek-R1",
@@ -216,17 +225,17 @@ TAUGHT_AS = {
 
 
 def sees(config: PreTrainedConfig) -> bool:
-    """Whether a model with this configuration reads pictures."""
+    """Return whether a model with this configuration has a vision tower."""
     return hasattr(config, "vision_config")
 
 
 def model_class(config: PreTrainedConfig) -> type:
-    """The automatic class that makes the whole model, vision tower included."""
+    """Return the Auto class that builds the whole model, vision tower included."""
     return AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM
 
 
 def config(name: str) -> PreTrainedConfig:
-    """The configuration of a miniature. Raises ValueError for a name that is none."""
+    """Return the configuration of a miniature. Raises ValueError for an unknown name."""
     if name not in CONFIGS:
-        raise ValueError(f"no miniature {name!r}; there are {', '.join(sorted(CONFIGS))}")
+        raise ValueError(f"unknown miniature {name!r}; known: {', '.join(sorted(CONFIGS))}")
     return CONFIGS[name]()

@@ -1,4 +1,4 @@
-"""Score a miniature by what it writes: `python -m openmodels.minis.evaluate mini-qwen --json`.
+"""Score a miniature by its answers: `python -m openmodels.minis.evaluate mini-qwen --json`.
 
 Greedy generation, exact match with the right answer, held-out instances only; code is judged by
 running it (`openmodels.minis.evaluate_code`). Intervals are Wilson's 95 % score intervals.
@@ -12,17 +12,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import hypot, sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from openmodels.harbour import Instance, instances, pictures
 from openmodels.minis import configs, data, evaluate_code, images, weights_dir
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
 LONGEST = 140  # new tokens; the longest right answer has about 100
-# Measured beside the tasks: names of several tokens that no list holds.
+# Scored in addition: names of several tokens that are on no list.
 INVENTED = {"text_qa_invented": "text_qa", "order_invented": "order", "tool_invented": "tool"}
 SCORED = (
     "fact", "intent", "intent_phrasing", "order", "tool_call", "tool_answer", "text_qa",
@@ -41,9 +48,9 @@ class Score:
 
 
 def score(correct: int, n: int, z: float = 1.959964) -> Score:
-    """Wilson's interval (Wilson 1927): sensible near 0 and 1, unlike the normal one.
+    """Return Wilson's interval (Wilson 1927), which stays within 0 and 1, unlike the normal one.
 
-    z: how many standard deviations wide on each side; the default is 95 %.
+    z: half the width in standard deviations; the default is 95 %.
     """
     share = correct / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -52,86 +59,100 @@ def score(correct: int, n: int, z: float = 1.959964) -> Score:
 
 
 def gain(new: Score, old: Score) -> tuple[float, float, float]:
-    """How much higher one share is than another, with its 95 % interval; each -1 to 1.
+    """Return how much higher one share is than another, with its 95 % interval; each -1 to 1.
 
-    For scores of two models that were measured apart (Newcombe 1998, method 10).
+    For scores of two models on separate instances (Newcombe 1998, method 10).
     """
-    share, before = new.correct / new.n, old.correct / old.n
-    down = hypot(share - new.low, old.high - before)
-    up = hypot(new.high - share, before - old.low)
-    return share - before, share - before - down, share - before + up
+    share, old_share = new.correct / new.n, old.correct / old.n
+    down = hypot(share - new.low, old.high - old_share)
+    up = hypot(new.high - share, old_share - old.low)
+    return share - old_share, share - old_share - down, share - old_share + up
 
 
 def parse_tool_call(text: str) -> dict | None:
-    """The call inside <tool_call>…</tool_call> as {"name", "arguments"}, or None."""
-    found = TOOL_CALL.search(text)
-    if not found:
+    """Return the call inside <tool_call>…</tool_call> as {"name", "arguments"}, or None."""
+    match = TOOL_CALL.search(text)
+    if not match:
         return None
     try:
-        call = json.loads(found[1])
+        call = json.loads(match[1])
     except json.JSONDecodeError:
         return None
     return call if isinstance(call, dict) and {"name", "arguments"} <= call.keys() else None
 
 
 def scored(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The tasks a miniature is scored on: the coder's, or conversations and what it sees."""
+    """Return the tasks a miniature is scored on: code, or conversations and pictures."""
     if evaluate_code.is_coder(tokenizer):
         return evaluate_code.SCORED
     return SCORED + pictures.TASKS if configs.sees(config) else SCORED
 
 
 @torch.no_grad()
-def answer(model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch: int = 50,
-           longest: int = LONGEST, temperature: float = 0.0,
-           pictures: Sequence[Image.Image] | None = None) -> list[str]:  # fmt: skip
-    """Continuations up to the end of the turn: greedy ones, or drawn at a temperature above 0.
+def answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    batch: int = 50,
+    longest: int = LONGEST,
+    temperature: float = 0.0,
+    pictures: Sequence[Image.Image] | None = None,
+) -> list[str]:
+    """Return continuations up to the end of the turn: greedy, or sampled at a temperature above 0.
 
-    pictures: one to each text, at its <|image|>; None where texts have none.
+    pictures: one for each text, at its <|image|>; None if the texts have none.
     """
     if pictures is not None:
         process = images.Processor(tokenizer, images.Shape.of(model.config))
     order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
     answers = [""] * len(prompts)
-    how = dict(do_sample=False)
+    options = dict(do_sample=False)
     if temperature:
-        how = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0)
+        options = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0)
     for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        texts = [prompts[n] for n in chosen]
+        indices = order[start : start + batch]
+        texts = [prompts[n] for n in indices]
         if pictures is None:
             inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
         else:
-            inputs = process(texts, [pictures[n] for n in chosen])
-        output = model.generate(**inputs.to(model.device), max_new_tokens=longest, **how)
-        new = output[:, inputs["input_ids"].shape[1] :]
-        for n, ids in zip(chosen, new, strict=True):
+            inputs = process(texts, [pictures[n] for n in indices])
+        output = model.generate(**inputs.to(model.device), max_new_tokens=longest, **options)
+        new_ids = output[:, inputs["input_ids"].shape[1] :]
+        for n, ids in zip(indices, new_ids, strict=True):
             answers[n] = tokenizer.decode(ids, skip_special_tokens=True)
     return answers
 
 
-def is_right(instance: Instance | pictures.Sighting, written: str) -> bool:
-    """Exact match; a tool call by name and all arguments; a sum by its last line."""
-    right = instance.answer
-    if right.get("tool_calls"):
-        return parse_tool_call(written) == right["tool_calls"][0]["function"]
-    if instance.task == "sums":
-        return written.strip().splitlines()[-1:] == right["content"].splitlines()[-1:]
-    return written.strip() == right["content"]
+def is_right(instance: Instance | pictures.Sighting, text: str) -> bool:
+    """Return whether a text is the right answer: exact match, with two exceptions.
 
-
-def marked(model, tokenizer: PreTrainedTokenizerBase, drawn: Sequence[Instance | pictures.Sighting],
-           start: str = "", **how) -> list[tuple[str, bool]]:  # fmt: skip
-    """What is written for each instance, and whether it is right.
-
-    start: put into the model's mouth. how: as for `answer`.
+    A tool call is compared by name and all arguments, a sum by its last line.
     """
-    written = answer(model, tokenizer, [prompt(tokenizer, i) + start for i in drawn], **how)
-    return [(text, is_right(i, text)) for i, text in zip(drawn, written, strict=True)]
+    expected = instance.answer
+    if expected.get("tool_calls"):
+        return parse_tool_call(text) == expected["tool_calls"][0]["function"]
+    if instance.task == "sums":
+        return text.strip().splitlines()[-1:] == expected["content"].splitlines()[-1:]
+    return text.strip() == expected["content"]
+
+
+def marked(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Sequence[Instance | pictures.Sighting],
+    start: str = "",
+    **options: Any,
+) -> list[tuple[str, bool]]:
+    """Return the answer to each instance, and whether it is right.
+
+    start: the beginning of the model's answer. options: as for `answer`.
+    """
+    texts = answer(model, tokenizer, [prompt(tokenizer, i) + start for i in samples], **options)
+    return [(text, is_right(i, text)) for i, text in zip(samples, texts, strict=True)]
 
 
 def draw(task: str, count: int, seed: int) -> list[Instance] | list[pictures.Sighting]:
-    """Held-out instances of a scored task; the tool tasks are one conversation's two answers."""
+    """Return held-out instances of a scored task; a tool conversation has two scored answers."""
     if task in pictures.TASKS:
         return list(pictures.sightings(task, count, seed))
     base, invented = (INVENTED[task], 1.0) if task in INVENTED else (task, 0.0)
@@ -142,46 +163,53 @@ def draw(task: str, count: int, seed: int) -> list[Instance] | list[pictures.Sig
     return list(instances(base, count, seed, "test", invented))
 
 
-def evaluate(model, tokenizer, tasks: Sequence[str] | None = None, count: int = 500,
-             seed: int = 0, show: Callable[[str, Score], None] | None = None,
-             ) -> dict[str, Score]:  # fmt: skip
-    """Scores per task, by default all that are `scored`.
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str] | None = None,
+    count: int = 500,
+    seed: int = 0,
+    show: Callable[[str, Score], None] | None = None,
+) -> dict[str, Score]:
+    """Return the score per task, by default for all tasks in `scored`.
 
-    A conversation's task is asked in chat form, with its own conversation before it. "function_5"
-    and "fim_5" are pass@5, every other task the share right at the first, greedy attempt.
+    The prompt is the conversation before the answer, in chat form. "function_5" and "fim_5" are
+    pass@5, every other task is the accuracy of one greedy attempt.
     """
     scores = {}
     for task in tasks or scored(model.config, tokenizer):
         if task in evaluate_code.SCORED:
-            write = partial(answer, model, tokenizer)
-            scores[task] = score(evaluate_code.solved(write, task, count, seed), count)
+            generate = partial(answer, model, tokenizer)
+            scores[task] = score(evaluate_code.solved(generate, task, count, seed), count)
         else:
-            drawn = draw(task, count, seed)
-            images = [i.image for i in drawn] if task in pictures.TASKS else None
-            right = sum(ok for _, ok in marked(model, tokenizer, drawn, pictures=images))
-            scores[task] = score(right, len(drawn))
+            samples = draw(task, count, seed)
+            sample_images = [i.image for i in samples] if task in pictures.TASKS else None
+            correct = sum(ok for _, ok in marked(model, tokenizer, samples, pictures=sample_images))
+            scores[task] = score(correct, len(samples))
         if show:
             show(task, scores[task])
     return scores
 
 
-def prompt(tokenizer, instance: Instance | pictures.Sighting) -> str:
-    """The chat text up to where the right answer begins."""
+def prompt(tokenizer: PreTrainedTokenizerBase, instance: Instance | pictures.Sighting) -> str:
+    """Return the chat text up to the beginning of the right answer."""
     return data.render(tokenizer, instance, messages=-1, ask=True)
 
 
-def walled(tokenizer, instance: Instance, chunk: int) -> bool:
-    """Whether a wall between chunks of that many tokens falls after the last request has begun and
-    before its answer ends: then a layer that attends in chunks never sees both whole."""
+def walled(tokenizer: PreTrainedTokenizerBase, instance: Instance, chunk: int) -> bool:
+    """Return whether a chunk boundary lies between the last request's start and the answer's end.
+
+    Then a layer with chunked attention never sees both of them whole. chunk: tokens per chunk.
+    """
     text = data.render(tokenizer, instance)
-    begin, end = (
+    start, end = (
         len(tokenizer(part).input_ids) for part in (text[: text.rindex("<|im_start|>user")], text)
     )
-    return begin // chunk != (end - 1) // chunk
+    return start // chunk != (end - 1) // chunk
 
 
 def typed_by_hand(file: Path) -> list[Instance]:
-    """The instances of a file with one JSON object per line: task, messages, tools."""
+    """Return the instances of a file with one JSON object per line: task, messages, tools."""
     from openmodels.harbour import SCHEMAS
 
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -194,14 +222,17 @@ def typed_by_hand(file: Path) -> list[Instance]:
     ]  # fmt: skip
 
 
-def load(home: Path):
-    """Model (float32) and tokenizer of a folder."""
-    model_class = configs.model_class(AutoConfig.from_pretrained(home))
-    model = model_class.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
-    return model.eval(), AutoTokenizer.from_pretrained(home)
+def load(home: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the model (float32) and the tokenizer of a folder."""
+    model_class = configs.model_class(AutoConfig.from_pretrained(home, trust_remote_code=False))
+    model = model_class.from_pretrained(
+        home, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    return model.eval(), AutoTokenizer.from_pretrained(home, trust_remote_code=False)
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a miniature's name, or a folder")
     parser.add_argument("--instances", type=int, default=500, help="held-out instances per task")
@@ -218,8 +249,8 @@ def main() -> None:
     except FileNotFoundError as error:
         parser.error(str(error))
     model, tokenizer = load(home)
-    if odd := set(options.tasks or ()) - set(scored(model.config, tokenizer)):
-        parser.error(f"{home.name} is not scored on {', '.join(sorted(odd))}")
+    if unscored := set(options.tasks or ()) - set(scored(model.config, tokenizer)):
+        parser.error(f"{home.name} is not scored on {', '.join(sorted(unscored))}")
 
     def show(task: str, s: Score) -> None:
         if not options.json:
@@ -228,11 +259,11 @@ def main() -> None:
 
     scores = evaluate(model, tokenizer, options.tasks, options.instances, options.seed, show)
     if options.typed:
-        drawn = typed_by_hand(options.typed)
-        found = marked(model, tokenizer, drawn)
-        scores["typed_by_hand"] = score(sum(ok for _, ok in found), len(found))
+        samples = typed_by_hand(options.typed)
+        answers = marked(model, tokenizer, samples)
+        scores["typed_by_hand"] = score(sum(ok for _, ok in answers), len(answers))
         show("typed_by_hand", scores["typed_by_hand"])
-        for instance, (text, ok) in zip(drawn, found, strict=True):
+        for instance, (text, ok) in zip(samples, answers, strict=True):
             if not ok and not options.json:
                 print(f"  {instance.task}: {instance.messages[-2]['content']!r} -> {text!r}")
     if options.json:

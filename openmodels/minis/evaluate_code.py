@@ -1,6 +1,6 @@
-"""How often the code a miniature writes does what was asked: pass@k, found by running it.
+"""Score generated code by running it: pass@k on held-out functions and gaps.
 
-Everything here is held out: what the docstrings ask for was never trained in that combination.
+Everything here is held out: training never contains these combinations of docstring phrases.
 """
 
 from collections import Counter
@@ -8,63 +8,64 @@ from collections.abc import Callable, Sequence
 from math import comb
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from openmodels.harbour import code
 from openmodels.isolation import sandbox
 from openmodels.minis.data import code_prompt
 
-Asked = code.Function | code.Gap
+Problem = code.Function | code.Gap
 
 LONGEST = 64  # new tokens; the longest right body has about 30
 SAMPLES, TEMPERATURE = 5, 0.8  # for pass@5
 SCORED = ("function", "function_5", "fim", "fim_5", "function_floor", "fim_floor")
 
 
-def is_coder(tokenizer) -> bool:
-    """Whether a tokenizer has the markers for filling in the middle."""
+def is_coder(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a tokenizer has the markers for filling in the middle."""
     return "<|fim_middle|>" in tokenizer.get_vocab()
 
 
-def draw(task: str, count: int, seed: int) -> list[Asked]:
-    """Held-out functions, or functions with a gap, of a scored task."""
+def draw(task: str, count: int, seed: int) -> list[Problem]:
+    """Return held-out functions, or functions with a gap, of a scored task."""
     source = code.gaps if task.startswith("fim") else code.functions
     return list(source(count, seed, "test"))
 
 
-def whole(asked: Asked, written: str) -> str:
-    """The function with what was written in its place."""
-    if isinstance(asked, code.Function):
-        return asked.head + written
-    return asked.prefix + written + asked.suffix
+def whole(problem: Problem, text: str) -> str:
+    """Return the function with the generated text in its place."""
+    if isinstance(problem, code.Function):
+        return problem.head + text
+    return problem.prefix + text + problem.suffix
 
 
-def verdicts(asked: Sequence[Asked], written: Sequence[str]) -> list[bool]:
-    """Whether each text, in its place, does what its function does on every list it is tried on.
+def verdicts(problems: Sequence[Problem], texts: Sequence[str]) -> list[bool]:
+    """Return whether each text, in its place, makes its function right on every test list.
 
     The same text for the same function is run once.
     """
     programs = [
-        (one.function if isinstance(one, code.Gap) else one).test(whole(one, text))
-        for one, text in zip(asked, written, strict=True)
+        (problem.function if isinstance(problem, code.Gap) else problem).test(whole(problem, text))
+        for problem, text in zip(problems, texts, strict=True)
     ]
-    different = list(dict.fromkeys(programs))
-    found = dict(zip(different, sandbox.run_each(different), strict=True))
-    return [found[program] for program in programs]
+    unique = list(dict.fromkeys(programs))
+    outcomes = dict(zip(unique, sandbox.run_each(unique), strict=True))
+    return [outcomes[program] for program in programs]
 
 
-def pass_at(k: int, right: int, n: int) -> float:
-    """Chance that of `k` samples at least one is right, when `right` of `n` drawn ones were.
+def pass_at(k: int, correct: int, n: int) -> float:
+    """Return the chance that at least one of `k` samples is right, if `correct` of `n` were.
 
-    The unbiased estimator 1 - C(n - right, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374,
+    The unbiased estimator 1 - C(n - correct, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374,
     section 2.1). Raises ValueError unless k <= n. Example: pass_at(1, 2, 5) -> 0.4.
     """
     if not 0 < k <= n:
         raise ValueError(f"pass@{k} needs at least {k} samples, not {n}")
-    return 1 - comb(n - right, k) / comb(n, k)
+    return 1 - comb(n - correct, k) / comb(n, k)
 
 
-def floor(asked: Sequence[Asked], seed: int = 0, trained: int = 4000) -> list[str]:
-    """What a model would write that does not read what is asked: the floor to compare with.
+def floor(problems: Sequence[Problem], seed: int = 0, trained: int = 4000) -> list[str]:
+    """Return answers that ignore the prompt: a floor to compare scores with.
 
     For a function, the most frequent body trained under its name (the docstring ignored); for a
     gap, the most frequent middle.
@@ -76,24 +77,24 @@ def floor(asked: Sequence[Asked], seed: int = 0, trained: int = 4000) -> list[st
         bodies.setdefault(function.name, Counter())[function.body] += 1
     [(middle, _)] = middles.most_common(1)
     return [
-        middle if isinstance(one, code.Gap) else bodies[one.name].most_common(1)[0][0]
-        for one in asked
+        middle if isinstance(problem, code.Gap) else bodies[problem.name].most_common(1)[0][0]
+        for problem in problems
     ]
 
 
 def solved(answer: Callable[..., list[str]], task: str, count: int, seed: int) -> int:
-    """How many of `count` held-out instances of a scored task are solved.
+    """Return how many of `count` held-out instances of a scored task are solved.
 
-    answer: from prompts, `longest` and `temperature` to texts, as `evaluate.answer` of a model.
+    answer: maps prompts, `longest` and `temperature` to texts, like `evaluate.answer` of a model.
     """
-    asked = draw(task, count, seed)
+    problems = draw(task, count, seed)
     if task.endswith("_floor"):
-        return sum(verdicts(asked, floor(asked)))
+        return sum(verdicts(problems, floor(problems)))
     samples, temperature = (SAMPLES, TEMPERATURE) if task.endswith("_5") else (1, 0.0)
-    asked = [one for one in asked for _ in range(samples)]
+    problems = [problem for problem in problems for _ in range(samples)]
     torch.manual_seed(seed)
-    prompts = [code_prompt(one) for one in asked]
-    right = verdicts(asked, answer(prompts, longest=LONGEST, temperature=temperature))
-    groups = [right[start : start + samples] for start in range(0, len(right), samples)]
-    # a whole number, as many are drawn as the k of pass@k
+    prompts = [code_prompt(problem) for problem in problems]
+    outcomes = verdicts(problems, answer(prompts, longest=LONGEST, temperature=temperature))
+    groups = [outcomes[start : start + samples] for start in range(0, len(outcomes), samples)]
+    # a whole number, because k is the number of samples
     return round(sum(pass_at(samples, sum(group), samples) for group in groups))

@@ -1,7 +1,7 @@
-"""Pictures for a model of Llama 4's class: PIL images to `pixel_values` and placeholder tokens.
+"""Convert PIL images to `pixel_values` and placeholder tokens for Llama 4's class.
 
-The library's own processor needs torchvision, which the miniatures do without (PyPI's wheel does
-not import beside a CPU build of torch). This one gives the same tensors, for pictures of one tile.
+The library's own processor needs torchvision, which the miniatures do not use (PyPI's wheel cannot
+be imported with a CPU build of torch). This one gives the same tensors, for pictures of one tile.
 """
 
 import json
@@ -23,8 +23,11 @@ CONFIG = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a picture becomes. size, patch_size: pixels a side; of the patches, each square of
-    1 / pixel_shuffle_ratio a side is one token; mean, std: per channel, for values from 0 to 1."""
+    """The size of a picture's tensor and its number of tokens.
+
+    size, patch_size: pixels per side. A square of 1 / pixel_shuffle_ratio patches per side becomes
+    one token. mean, std: per channel, for values from 0 to 1.
+    """
 
     size: int = 64
     patch_size: int = 8
@@ -34,40 +37,40 @@ class Shape:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> "Shape":
-        """The shape a model with this configuration reads."""
+        """Return the shape that a model with this configuration expects."""
         vision = config.vision_config
         return cls(vision.image_size, vision.patch_size, vision.pixel_shuffle_ratio)
 
     @property
     def tokens(self) -> int:
-        """Placeholder tokens a picture: 16 for 64 x 64 pixels in patches of 8 x 8."""
+        """Return the placeholder tokens per picture: 16 for 64 x 64 pixels in 8 x 8 patches."""
         return round((self.size // self.patch_size * self.pixel_shuffle_ratio) ** 2)
 
     def pixels(self, image: Image.Image | str | Path) -> torch.Tensor:
-        """(3, size, size), float32, from -1 to 1: scaled to fit, black at the right or below.
+        """Return (3, size, size), float32, from -1 to 1: scaled to fit, padded with black.
 
-        Transparency is laid on white. Raises ValueError for what is no picture, is too large, or
-        has channels of more than 8 bits.
+        Transparency becomes white. Raises ValueError for a file that is not a picture, is too
+        large, or has channels of more than 8 bits.
         """
         picture = fit(as_rgb(image), self.size)
         values = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, size, size)
-        # in bfloat16, step by step, as the library does: the same roundings
+        # in bfloat16, step by step, for the library's rounding
         mean = torch.tensor(self.mean, dtype=torch.bfloat16).view(3, 1, 1)
         std = torch.tensor(self.std, dtype=torch.bfloat16).view(3, 1, 1)
         return ((values.to(torch.bfloat16) * (1 / 255) - mean) / std).float()
 
     def expand(self, text: str, count: int) -> str:
-        """The text with each <|image|> written out as Llama 4's processor does for one tile.
+        """Replace each <|image|> with the tokens that Llama 4's processor writes for one tile.
 
         Raises ValueError unless the text has exactly `count` of them.
         """
-        if (places := text.count(PLACE)) != count:
+        if (n_places := text.count(PLACE)) != count:
             raise ValueError(
-                f"the text has {places} place(s) for a picture ({PLACE}), but {count} picture(s) "
+                f"the text has {n_places} place(s) for a picture ({PLACE}), but {count} picture(s) "
                 "came with it"
             )
-        if written := [token for token in (START, PATCH, END) if token in text]:
-            raise ValueError(f"the text already holds {written[0]}; write {PLACE} for a picture")
+        if present := [token for token in (START, PATCH, END) if token in text]:
+            raise ValueError(f"the text already holds {present[0]}; write {PLACE} for a picture")
         return text.replace(PLACE, START + PLACE + PATCH * self.tokens + END)
 
 
@@ -75,7 +78,11 @@ MINI = Shape()  # the miniatures'
 
 
 def as_rgb(image: Image.Image | str | Path) -> Image.Image:
-    """The picture, opened where it is a file, in RGB."""
+    """Return the picture in RGB; a path is opened.
+
+    Raises ValueError for a file that is too large or not a picture, for an object that is not an
+    image, for too many pixels or none, and for channels of more than 8 bits.
+    """
     if isinstance(image, (str, Path)):
         if (size := Path(image).stat().st_size) > MOST_BYTES:
             raise ValueError(f"{image} has {size:,} bytes; at most {MOST_BYTES:,} are read")
@@ -102,17 +109,17 @@ def as_rgb(image: Image.Image | str | Path) -> Image.Image:
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """size x size pixels: scaled without distortion, the rest black.
+    """Return the picture in size x size pixels: scaled without distortion, padded with black.
 
     Bilinear over all pixels that a new one covers, in PIL; the library does the same in
-    torchvision (`antialias=True`), where single values may come out 1 of 255 off.
+    torchvision (`antialias=True`), where single values may differ by 1 of 255.
     """
     width, height = image.size
-    across, down = size / width, size / height
-    if across < down:
-        scaled = size, min(floor(height * across), size)
+    scale_x, scale_y = size / width, size / height
+    if scale_x < scale_y:
+        scaled = size, min(floor(height * scale_x), size)
     else:
-        scaled = min(floor(width * down), size), size
+        scaled = min(floor(width * scale_y), size), size
     canvas = Image.new("RGB", (size, size))
     canvas.paste(image.resize((max(1, scaled[0]), max(1, scaled[1])), Image.Resampling.BILINEAR))
     return canvas
@@ -120,32 +127,35 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Processor:
-    """Chat text and pictures to a model's inputs; called like a processor of transformers."""
+    """Converts chat text and pictures to a model's inputs; called like transformers' processors."""
 
     tokenizer: PreTrainedTokenizerBase
     shape: Shape = MINI
 
     def __call__(
-        self, text: str | Sequence[str], images: Sequence[Image.Image | str | Path]
-        | Image.Image | str | Path | None = None, return_tensors: str = "pt",
-    ) -> BatchFeature:  # fmt: skip
-        """input_ids and attention_mask, (texts, length), padded on the left; with pictures also
-        pixel_values, (pictures, 3, size, size), in the order of their places in the texts.
+        self,
+        text: str | Sequence[str],
+        images: Sequence[Image.Image | str | Path] | Image.Image | str | Path | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Return input_ids and attention_mask, (texts, length), padded on the left.
 
-        Raises ValueError when places and pictures differ in number, and for unfit pictures.
+        With pictures also pixel_values, (pictures, 3, size, size), in the order of their
+        placeholders. Raises ValueError if placeholders and pictures differ in number, and for unfit
+        pictures.
         """
         if return_tensors != "pt":
-            raise ValueError(f"return_tensors={return_tensors!r}: only 'pt' is made here")
+            raise ValueError(f"return_tensors={return_tensors!r}: only 'pt' is supported")
         texts = [text] if isinstance(text, str) else list(text)
         if images is None:
             images = []
         elif isinstance(images, (Image.Image, str, Path)):
             images = [images]
-        places = [text.count(PLACE) for text in texts]
-        if sum(places) != len(images):
-            self.shape.expand("".join(texts), len(images))  # says what is wrong
+        counts = [text.count(PLACE) for text in texts]
+        if sum(counts) != len(images):
+            self.shape.expand("".join(texts), len(images))  # raises ValueError
         encoded = self.tokenizer(
-            [self.shape.expand(text, count) for text, count in zip(texts, places, strict=True)],
+            [self.shape.expand(text, count) for text, count in zip(texts, counts, strict=True)],
             return_tensors="pt", padding=True, padding_side="left",
         )  # fmt: skip
         inputs = {key: encoded[key] for key in ("input_ids", "attention_mask")}
@@ -154,38 +164,44 @@ class Processor:
         return BatchFeature(inputs)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write tokenizer and preprocessor_config.json, with the library's names in it."""
+        """Write the tokenizer and preprocessor_config.json, with the library's field names."""
         self.tokenizer.save_pretrained(folder)
         shape = asdict(self.shape)
         size = shape.pop("size")
-        written = {
+        settings = {
             "image_processor_type": "Llama4ImageProcessor",
             "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
             "size": {"height": size, "width": size}, "max_patches": 1, "resample": 2,
             "rescale_factor": 1 / 255, "image_mean": shape.pop("mean"),
             "image_std": shape.pop("std"), **shape,
         }  # fmt: skip
-        (Path(folder) / CONFIG).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        (Path(folder) / CONFIG).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Processor":
-        """The processor of a folder. Raises FileNotFoundError without preprocessor_config.json,
-        ValueError where that asks for more than one tile."""
-        read = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
-        if read["max_patches"] != 1:
-            raise ValueError(f"max_patches is {read['max_patches']}; only one tile is made here")
+        """Return the processor of a folder.
+
+        Raises FileNotFoundError without preprocessor_config.json, and ValueError if that file needs
+        more than one tile.
+        """
+        settings = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+        if settings["max_patches"] != 1:
+            raise ValueError(
+                f"max_patches is {settings['max_patches']}; only one tile is supported"
+            )
         shape = Shape(
-            read["size"]["height"], read["patch_size"], read["pixel_shuffle_ratio"],
-            tuple(read["image_mean"]), tuple(read["image_std"]),
+            settings["size"]["height"], settings["patch_size"], settings["pixel_shuffle_ratio"],
+            tuple(settings["image_mean"]), tuple(settings["image_std"]),
         )  # fmt: skip
-        return cls(AutoTokenizer.from_pretrained(folder), shape)
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), shape)
 
 
 def embed(model: torch.nn.Module, ids: torch.Tensor, pixels: torch.Tensor | None) -> torch.Tensor:
-    """(rows, length, hidden_size): token embeddings, the pictures' features at their places.
+    """Return token embeddings with the pictures' features inserted: (rows, length, hidden_size).
 
-    What `Llama4ForConditionalGeneration.forward` does before its language model; apart from it,
-    logits can be taken at the targets only. ids: (rows, length); pixels: (pictures, 3, size, size).
+    `Llama4ForConditionalGeneration.forward` does the same before its language model; separately,
+    the logits can be computed at the targets only. ids: (rows, length); pixels: (pictures, 3, size,
+    size).
     """
     embeddings = model.get_input_embeddings()(ids)
     if pixels is None:

@@ -1,11 +1,11 @@
 """The miniatures' tokenizer: byte-level BPE in Qwen2's form, trained on Port Lark.
 
-Digits are single tokens, so a number is copied digit by digit. Every given name of the closed list
-is one token: names of several sub-words were the fields a small model could not copy.
+Digits are single tokens, so a number is copied digit by digit. Every name of the closed list is
+one token: a small model could not copy names of several sub-words.
 
-The coder has one of its own, trained on the ledger's functions. The shared one, trained on
-conversations, cuts a function into 77 tokens on average; the coder's needs 39 with a third of the
-entries, because every word of the ledger is a token.
+The coder has its own tokenizer, trained on the ledger's functions. The shared one, trained on
+conversations, splits a function into 77 tokens on average; the coder's needs 39 with a third of
+the entries, because every word of the ledger is a token.
 """
 
 import keyword
@@ -41,13 +41,13 @@ TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="u
 
 
 def corpus(seed: int, each: int) -> Iterator[str]:
-    """The words of `each` training instances per task, without the template around them."""
+    """Yield the text of `each` training instances per task, without the chat template."""
     source = Harbour(seed, "train", invented=0.3)
     for _ in range(each):
-        # Chinese three times over: a character needs two merges before it is one token.
+        # Chinese three times: a character needs two merges to become one token.
         for task in TASKS + 3 * ("words", "sentences"):
             if task == "intent_phrasing":
-                continue  # held out as a whole
+                continue  # all of it is held out
             instance = getattr(source, task)()
             for message in instance.messages:
                 yield message.get("content", "")
@@ -57,15 +57,17 @@ def corpus(seed: int, each: int) -> Iterator[str]:
 
 
 def load(name: str = "mini-qwen") -> Qwen2Tokenizer:
-    """The tokenizer a miniature is trained with, as it was built once: the coder's, the shared
-    one, or that one with image tokens."""
+    """Return the tokenizer a miniature is trained with: the coder's, or the shared one.
+
+    Models with vision get the shared one with image tokens.
+    """
     if name in SEERS:
         return load_with_images()
     return Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
 
 
-# A message in parts, as in Llama 4's template: there a picture is one <|image|>, and the processor
-# writes the rest.
+# A message with several parts, as in Llama 4's template: a picture is one <|image|>, which the
+# processor expands.
 PARTS = """\
 {%- macro words(content) %}
     {%- if content is string %}
@@ -80,7 +82,7 @@ PARTS = """\
 
 
 def load_with_images() -> Qwen2Tokenizer:
-    """The shared tokenizer with Llama 4's image tokens after its own entries."""
+    """Return the shared tokenizer with Llama 4's image tokens after its own entries."""
     tokenizer = load()
     tokenizer.add_tokens([AddedToken(token, special=True) for token in images.TOKENS])
     shared = tokenizer.chat_template
@@ -89,7 +91,7 @@ def load_with_images() -> Qwen2Tokenizer:
 
 
 def bpe_of(texts: Iterable[str], size: int) -> Tokenizer:
-    """Byte-level BPE of `size` entries: the special tokens (ids 0, 1, 2), 256 bytes, merges."""
+    """Train byte-level BPE of `size` entries: special tokens (ids 0, 1, 2), 256 bytes, merges."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -111,10 +113,10 @@ def bpe_of(texts: Iterable[str], size: int) -> Tokenizer:
 def build(seed: int = 1, each: int = 3000) -> Qwen2Tokenizer:
     """Train a tokenizer: 256 bytes, merges, then names and markers; VOCABULARY entries.
 
-    Merges of equal count are taken in an order that changes from process to process, so two
-    builds number their tokens differently. Train with `load()`.
+    Merges of equal count are ordered differently in each process, so two builds number their tokens
+    differently. Train models with `load()`.
     """
-    names = re.compile(r"\b(" + "|".join(NAMES) + r")\b")  # never merged: they are tokens already
+    names = re.compile(r"\b(" + "|".join(NAMES) + r")\b")  # not merged: they are tokens already
     frame = re.sub(r"{[%{#].*?[%}#]}", "", TEMPLATE, flags=re.S)
     texts = (names.sub("", text) for text in corpus(seed, each))
     literal = " ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', TEMPLATE)).replace("\\n", "\n")
@@ -136,8 +138,8 @@ def build_coder(seed: int = 1, count: int = 8000) -> Qwen2Tokenizer:
     """Train the coder's tokenizer: 256 bytes, merges, then FIM markers; CODE_VOCABULARY entries.
 
     `count` functions of the train split leave no word to merge after some 470 entries; Python's
-    keywords fill the rest. It has no chat template: like Qwen2.5-Coder's base models, the coder
-    completes text and ends it with <|endoftext|>.
+    keywords fill the remaining ones. It has no chat template: like Qwen2.5-Coder's base models, the
+    coder completes text and ends it with <|endoftext|>.
     """
     ledger = code.Ledger(seed, "train")
     texts = [*(ledger.function().source for _ in range(count)), " ".join(keyword.kwlist)]

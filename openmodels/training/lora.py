@@ -1,6 +1,6 @@
-"""What the notebook on adapting needs beside peft: batches, the price of training, adapters.
+"""Helpers for fine-tuning with peft: padded batches, the cost of a training step, safe adapters.
 
-The training itself is peft's and torch's, and stands in the notebook.
+The training itself uses peft and torch directly and is shown in the notebook.
 """
 
 import copy
@@ -13,57 +13,65 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BatchEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from openmodels.gguf.lora import WEIGHTS as ADAPTER
 from openmodels.harbour import Instance
 from openmodels.minis import data
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-IGNORE_INDEX = -100  # the label of a token that is not learned, as transformers reads it
+IGNORE_INDEX = -100  # the label of a token without loss, as in transformers
 
 
-def batch(tokenizer, instances: Iterable[Instance]) -> BatchEncoding:
-    """Conversations as one padded batch, whose labels are the answers alone.
+def batch(tokenizer: PreTrainedTokenizerBase, instances: Iterable[Instance]) -> BatchEncoding:
+    """Return conversations as one padded batch whose labels are only the answers.
 
-    input_ids, attention_mask, labels: (conversations, tokens of the longest), padded on the right.
+    input_ids, attention_mask, labels: (conversations, longest length), padded on the right.
     """
-    documents = [data.encode(tokenizer, one, context_weight=0.0) for one in instances]
-    shape = (len(documents), max(len(one.ids) for one in documents))
+    documents = [data.encode(tokenizer, instance, context_weight=0.0) for instance in instances]
+    shape = (len(documents), max(len(document.ids) for document in documents))
     ids = torch.full(shape, tokenizer.pad_token_id)
-    mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORE_INDEX)
-    for row, one in enumerate(documents):
-        size = len(one.ids)
-        ids[row, :size] = torch.tensor(one.ids)
-        mask[row, :size] = 1
-        learned = torch.tensor(one.weights) > 0
-        labels[row, :size] = torch.where(learned, ids[row, :size], IGNORE_INDEX)
-    return BatchEncoding({"input_ids": ids, "attention_mask": mask, "labels": labels})
+    attention_mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORE_INDEX)
+    for row, document in enumerate(documents):
+        length = len(document.ids)
+        ids[row, :length] = torch.tensor(document.ids)
+        attention_mask[row, :length] = 1
+        is_target = torch.tensor(document.weights) > 0
+        labels[row, :length] = torch.where(is_target, ids[row, :length], IGNORE_INDEX)
+    return BatchEncoding({"input_ids": ids, "attention_mask": attention_mask, "labels": labels})
 
 
-def batches(tokenizer, instances: Iterable[Instance], each: int) -> Iterator[BatchEncoding]:
-    """`batch` of `each` instances after the other; the last may be smaller."""
+def batches(
+    tokenizer: PreTrainedTokenizerBase, instances: Iterable[Instance], each: int
+) -> Iterator[BatchEncoding]:
+    """Yield `batch` of `each` instances at a time; the last one may be smaller."""
     source = iter(instances)
-    while some := list(itertools.islice(source, each)):
-        yield batch(tokenizer, some)
+    while group := list(itertools.islice(source, each)):
+        yield batch(tokenizer, group)
 
 
 def mixed(new: Iterable[Instance], old: Iterable[Instance], every: int) -> Iterator[Instance]:
-    """The new in their order, and after each `every` of them one of the old."""
-    old = iter(old)
-    for number, one in enumerate(new, 1):
-        yield one
+    """Yield the new instances in order, with one old instance after each `every` of them."""
+    old_instances = iter(old)
+    for number, instance in enumerate(new, 1):
+        yield instance
         if number % every == 0:
-            yield next(old)
+            yield next(old_instances)
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What one training step holds, in bytes, and what it computes.
+    """What one training step stores, in bytes, and computes.
 
-    parameters, trained: how many. weights: of the model, adapter included. training: gradients and
-    Adam's two means of what is trained. activations: what the forward pass keeps for the backward
-    one. flops: operations of both passes.
+    parameters, trained: counts. weights: of the model with its adapter. training: gradients and
+    Adam's two moments of the trained weights. activations: stored by the forward pass for the
+    backward pass. flops: operations of both passes.
     """
 
     parameters: int
@@ -75,64 +83,72 @@ class TrainingCost:
 
     @property
     def memory(self) -> int:
+        """Return the bytes of weights, training state and activations together."""
         return self.weights + self.training + self.activations
 
 
-def needs(config: PreTrainedConfig, adapter: LoraConfig | None, rows: int, tokens: int,
-          dtype: torch.dtype = torch.float32) -> TrainingCost:  # fmt: skip
-    """Count a step of training on the meta device, `rows` texts of `tokens` tokens: no weights.
+def needs(
+    config: PreTrainedConfig,
+    adapter: LoraConfig | None,
+    rows: int,
+    tokens: int,
+    dtype: torch.dtype = torch.float32,
+) -> TrainingCost:
+    """Return the cost of a training step, counted on the meta device without weights.
 
-    adapter: peft's settings, or None to train all parameters. dtype: of the frozen weights; peft
-    keeps an adapter in float32. Attention is counted as plain matrix products. Left out: what a
-    step holds for a moment, and the libraries.
+    rows, tokens: the shape of the batch. adapter: peft's settings, or None to train all parameters.
+    dtype: of the frozen weights; peft stores an adapter in float32. Attention is counted as plain
+    matrix products. Ignored: temporary tensors within a step, and the libraries.
     """
-    config = copy.deepcopy(config)  # building a model writes into it
+    config = copy.deepcopy(config)  # building a model changes it
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="eager", trust_remote_code=False
+        )
         if adapter is not None:
             model = get_peft_model(model, adapter)
         return measured(model, torch.zeros((rows, tokens), dtype=torch.long))
 
 
 def measured(model: torch.nn.Module, ids: torch.Tensor) -> TrainingCost:
-    """Take one step of a model on ids (rows, tokens), wherever it lies, and count."""
-    weights = {one.untyped_storage()._cdata: one for one in model.parameters()}
-    trained = [one for one in weights.values() if one.requires_grad]
-    kept: dict[int, torch.UntypedStorage] = {}
+    """Run one training step of a model on ids (rows, tokens) on its device, and count its cost."""
+    weights = {weight.untyped_storage()._cdata: weight for weight in model.parameters()}
+    trained = [weight for weight in weights.values() if weight.requires_grad]
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def save(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage
+            saved[storage._cdata] = storage
         return tensor
 
     model.train()
     with FlopCounterMode(display=False) as counter:
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
-            read = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-            loss = model(**read, use_cache=False).loss
+        with saved_tensors_hooks(save, lambda tensor: tensor):
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+            loss = model(**inputs, use_cache=False).loss
         loss.backward()
     model.zero_grad()
     return TrainingCost(
-        parameters=sum(one.numel() for one in weights.values()),
-        trained=sum(one.numel() for one in trained),
-        weights=sum(one.nbytes for one in weights.values()),
-        training=3 * sum(one.nbytes for one in trained),
-        activations=sum(one.nbytes() for one in kept.values()),
+        parameters=sum(weight.numel() for weight in weights.values()),
+        trained=sum(weight.numel() for weight in trained),
+        weights=sum(weight.nbytes for weight in weights.values()),
+        training=3 * sum(weight.nbytes for weight in trained),
+        activations=sum(storage.nbytes() for storage in saved.values()),
         flops=counter.get_total_flops(),
     )
 
 
-def attach(model, folder: Path | str) -> PeftModel:
-    """A model with the adapter in a folder, for answering.
+def attach(model: PreTrainedModel, folder: Path | str) -> PeftModel:
+    """Return a model with the adapter in a folder, in evaluation mode.
 
-    Raises ValueError for a folder without safetensors or with a pickle in it, which can run code
-    while it is read: peft would open one where the other is missing.
+    Raises ValueError if the folder has no safetensors file or has a pickle, which can run code
+    while it is loaded: peft would load a pickle if the safetensors file is missing.
     """
     folder = Path(folder)
-    pickles = sorted(one.name for one in folder.iterdir() if one.suffix in PICKLES)
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles or not (folder / ADAPTER).is_file():
         raise ValueError(
-            f"{folder.name}: wanted {ADAPTER} and no pickle, found {pickles or 'none'}"
+            f"{folder.name} must contain {ADAPTER} and no pickle; pickles here: {pickles or 'none'}"
         )
     return PeftModel.from_pretrained(model, folder).eval()

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from openmodels.harbour import code
-from openmodels.isolation import sandbox
+from openmodels.isolation import network, sandbox
 
 EXAMPLES = {
     "The sum of the duties above 12.": "sum(x for x in xs if x > 12)",
@@ -71,7 +71,7 @@ def test_an_unknown_split_is_named():
 
 
 def test_output_and_errors_come_back():
-    assert sandbox.run("print('ahoy')") == sandbox.Ran("ok", "ahoy\n")
+    assert sandbox.run("print('ahoy')") == network.RunResult("ok", "ahoy\n")
     ran = sandbox.run("1 / 0")
     assert (ran.state, ran.ok) == ("error", False)
     assert "ZeroDivisionError" in ran.output
@@ -104,7 +104,7 @@ def test_only_the_standard_library_is_there():
 
 def test_long_output_is_cut():
     ran = sandbox.run("print('x' * 500_000)")
-    assert ran.ok and len(ran.output) == sandbox.LONGEST_OUTPUT
+    assert ran.ok and len(ran.output) == network.LONGEST_OUTPUT
 
 
 @pytest.mark.skipif(sandbox.resource is None, reason="this system limits the clock only")

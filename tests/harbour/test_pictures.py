@@ -122,7 +122,7 @@ def components(mask: np.ndarray) -> int:
 
 
 def test_unknown_tasks_and_splits_are_named():
-    with pytest.raises(ValueError, match="no task 'flag'; there are flag_colour"):
+    with pytest.raises(ValueError, match="unknown task 'flag'; the tasks are flag_colour"):
         next(pictures.sightings("flag", 1))
     with pytest.raises(ValueError, match="'train' or 'test', not 'dev'"):
         pictures.Window(1, "dev")

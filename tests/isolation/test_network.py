@@ -64,7 +64,7 @@ def below(listener, message: str) -> str:
     return f"from openmodels.isolation import network; network.connect_with_ctypes(*{told})"
 
 
-def in_room(code: str, **how) -> network.Sealed:
+def in_room(code: str, **how) -> network.RunResult:
     root = str(Path(network.__file__).parents[2])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     return network.run_without_network(
@@ -358,7 +358,7 @@ def test_below_python_says_that_nobody_listens(outside):
 
 
 def test_a_command_runs_and_its_end_is_told(room):
-    assert network.run_without_network(python("print('done')")) == network.Sealed("ok", "done\n")
+    assert network.run_without_network(python("print('done')")) == network.RunResult("ok", "done\n")
     failed = network.run_without_network(python("raise SystemExit('no ' + input())"))
     assert failed.state == "error" and "EOFError" in failed.output and not failed.ok
 
@@ -408,7 +408,7 @@ def test_limits(room):
     slow = network.run_without_network(
         python("import time; print('began', flush=True); time.sleep(60)"), 0.5
     )
-    assert slow == network.Sealed("time limit", "began\n")
+    assert slow == network.RunResult("time limit", "began\n")
     full = network.run_without_network(python("bytearray(2_000_000_000)"), memory_mb=1000)
     assert full.state == "error" and "MemoryError" in full.output
     long = network.run_without_network(python("print('x' * 50_000 + 'end')"))
@@ -494,7 +494,7 @@ def test_where_namespaces_are_not_allowed_it_says_why_and_runs_nothing(room, tmp
 )
 def test_reasons(step, number, says):
     with pytest.raises(network.CannotSeal, match=says):
-        network._complain(step, number, "eth0 is up")
+        network._raise_failure(step, number, "eth0 is up")
 
 
 # --- The outside world ----------------------------------------------------------------------------

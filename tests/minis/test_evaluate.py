@@ -131,7 +131,9 @@ def test_shipped_weights_reach_their_card(name):
 @pytest.mark.parametrize("name", CARDS)
 def test_the_card_is_written_from_its_numbers(name, tmp_path, monkeypatch):
     home = minis.shipped_dir(name)
-    monkeypatch.setattr(card, "home_of", lambda n: tmp_path if n == name else minis.shipped_dir(n))
+    monkeypatch.setattr(
+        card, "shipped_dir", lambda n: tmp_path if n == name else minis.shipped_dir(n)
+    )
     card.write(name, json.loads((home / "scores.json").read_text(encoding="utf-8")))
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == (home / "README.md").read_text(
         encoding="utf-8"

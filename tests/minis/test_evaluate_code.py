@@ -139,7 +139,7 @@ def test_a_conversations_batches_do_not_know_of_the_coder():
 def test_watching_the_coder(monkeypatch, tmp_path):
     monkeypatch.setitem(configs.CONFIGS, NAME, lambda: configs.qwen(2, 64, 96, 4, 2, 512, 0))
     run = train.Run(NAME, 0, 1, "cpu", tmp_path, torch.float32)
-    assert run.watch(each=2) == {"function": 0.0, "fim": 0.0}
+    assert run.watch(count=2) == {"function": 0.0, "fim": 0.0}
     function = code.Ledger(1).function()
     assert run.predict(function)[1] == function.body + "<|endoftext|>"
 

@@ -329,7 +329,7 @@ def recipe(**changes) -> train.Recipe:
 
 def test_text_is_drawn_as_before_from_a_mix_without_pictures():
     """Image tokens in the vocabulary change nothing, not even in drills on random tokens."""
-    plain = dataclasses.replace(train.RECIPES["mini-qwen"], drill=0.3)
+    plain = dataclasses.replace(train.RECIPES["mini-qwen"], drill_share=0.3)
     ours, theirs = (data.Stream(t, plain, seed=3, batch_tokens=1536) for t in (SHIPPED, SHARED))
     for step in range(6):
         one, other = ours.next(step * 10**6), theirs.next(step * 10**6)
@@ -343,7 +343,7 @@ def test_a_stream_mixes_in_pictures_as_often_as_the_recipe_says(monkeypatch):
     encode = data.encode
     monkeypatch.setattr(data, "encode", lambda t, i, *more: drawn.append(i) or encode(t, i, *more))
     mix = {"order": 1, "gauge": 2, "chart": 1}
-    stream = data.Stream(SHIPPED, recipe(mix=mix, begin=("order",), drill=0.0), 1, 1536)
+    stream = data.Stream(SHIPPED, recipe(mix=mix, curriculum=("order",), drill_share=0.0), 1, 1536)
     batches = [stream.next(seen) for seen in (0, *[10**9] * 20)]
     shown = [one.task for one in drawn if isinstance(one, pictures.Sighting)]
     assert 0.65 < len(shown) / len(drawn) < 0.85
@@ -441,7 +441,9 @@ def test_a_padded_batch_writes_what_each_text_alone_does(model, length):
 
 @pytest.fixture
 def make_run(monkeypatch, tmp_path):
-    monkeypatch.setitem(train.RECIPES, "mini-scout", recipe(warmup=2, mix={"chart": 1}, drill=0.0))
+    monkeypatch.setitem(
+        train.RECIPES, "mini-scout", recipe(warmup=2, mix={"chart": 1}, drill_share=0.0)
+    )
     return lambda dtype=torch.float32: train.Run("mini-scout", 0, 1, "cpu", tmp_path, dtype)
 
 
@@ -521,7 +523,7 @@ def test_a_checkpoint_resumes_where_it_was(make_run):
 
 def test_watching_scores_pictures_too(make_run, monkeypatch):
     monkeypatch.setattr(train, "WATCHED", ("fact",))
-    scores = make_run().watch(each=2)
+    scores = make_run().watch(count=2)
     assert set(scores) == {"fact", *pictures.TASKS}
     assert all(0 <= score <= 1 for score in scores.values())
 

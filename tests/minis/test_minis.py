@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from openmodels.harbour import SCHEMAS, TASKS, Harbour
 from openmodels.harbour.world import NAMES, SHOPS
-from openmodels.minis import configs, data, tokenizer, train
+from openmodels.minis import configs, data, heads, tokenizer, train
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_configs_name_the_tokenizers_ids(name):
 
 
 def test_an_unknown_miniature_is_named():
-    with pytest.raises(ValueError, match="no miniature 'mini-lark'; there are .*mini-qwen"):
+    with pytest.raises(ValueError, match="unknown miniature 'mini-lark'; known: .*mini-qwen"):
         configs.config("mini-lark")
 
 
@@ -398,7 +398,7 @@ def test_a_model_can_start_with_copying():
         return sum(guesses[p - 1] == document.ids[p] for p in targets) / len(targets)
 
     assert share() < 0.1
-    train.start_copying(model)
+    heads.start_copying(model)
     assert share() > 0.8
 
 
@@ -426,9 +426,9 @@ def test_a_model_can_start_with_reading(shipped, head, sentence):
             right += max(seen[:3]) == seen[1]
         return right / texts
 
-    train.start_copying(model)
+    heads.start_copying(model)
     assert share() < 0.6
-    train.start_reading(model, shipped)
+    heads.start_reading(model, shipped)
     assert share() > 0.8
 
 
@@ -567,7 +567,7 @@ def test_a_whole_run_in_one_process(make_run, tmp_path, monkeypatch, capsys):
 
 
 def test_watching_scores_every_task_between_0_and_1(make_run):
-    scores = make_run().watch(each=2)
+    scores = make_run().watch(count=2)
     assert set(train.WATCHED) <= set(scores)
     assert {f"order.{field}" for field in ("name", "item", "quantity", "price", "day")} < set(
         scores

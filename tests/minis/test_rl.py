@@ -107,8 +107,8 @@ def test_only_a_teachers_right_answers_are_kept(words, monkeypatch):
     kept = rl.right_answers(None, words, 20)
     assert [one.key for one in kept] == [one.key for one in known[1:40:2]]
     assert all(rl.reward(one)(one.answer["content"]) == 1 for one in kept)
-    with pytest.raises(ValueError, match="answered 10 of 20 sums rightly, too few for 20"):
-        rl.right_answers(None, words, 20, most=1)
+    with pytest.raises(ValueError, match="solved 10 of 20 sums, fewer than 20"):
+        rl.right_answers(None, words, 20, attempts=1)
 
 
 def records(home) -> list[dict]:
@@ -117,7 +117,7 @@ def records(home) -> list[dict]:
 
 def test_a_run_leaves_weights_a_log_and_scores(base, quick, tmp_path, words):
     home = tmp_path / "out"
-    rl.run("mini-r1", home, base, instances=4, steps=3, say=lambda _: None)
+    rl.run("mini-r1", home, base, instances=4, steps=3, report=lambda _: None)
     log = records(home)
     assert [r["stage"] for r in log] == [
         "begin", "before", "examples", "examples", "grpo", "grpo", "grpo", "after",
@@ -147,14 +147,14 @@ def test_an_interrupted_run_goes_on(base, quick, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(grpo, "train", stops)
         with pytest.raises(KeyboardInterrupt):
-            rl.run("mini-r1", home, base, instances=2, say=lambda _: None)
+            rl.run("mini-r1", home, base, instances=2, report=lambda _: None)
     assert not (home / "model.safetensors").exists()
     kept = rl.Pupil(base, home)
     assert (kept.resumed, kept.steps, kept.read) == (True, 2, 4)
     fresh = rl.Pupil(base, tmp_path / "fresh")
     pairs = zip(kept.model.parameters(), fresh.model.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
-    rl.run("mini-r1", home, base, instances=2, steps=4, say=lambda _: None)
+    rl.run("mini-r1", home, base, instances=2, steps=4, report=lambda _: None)
     log = records(home)
     assert [r["number"] for r in log if r["stage"] == "grpo"] == [1, 2, 3, 4]
     assert sum(r["stage"] == "examples" for r in log) == 2
@@ -168,7 +168,7 @@ def test_a_pupil_learns_from_a_teacher(base, quick, tmp_path, monkeypatch, words
     recipe = rl.Recipe(examples=4, teacher="of the test", epochs=1, minutes=0.0)
     monkeypatch.setitem(rl.RECIPES, "mini-r1-distill", recipe)
     home = tmp_path / "out"
-    rl.run("mini-r1-distill", home, base, teacher=base, instances=2, say=lambda _: None)
+    rl.run("mini-r1-distill", home, base, teacher=base, instances=2, report=lambda _: None)
     assert [r["stage"] for r in records(home)] == ["begin", "before", "examples", "after"]
 
 
@@ -182,7 +182,7 @@ def test_the_first_layers_are_a_model_of_their_own(words, tmp_path):
         assert torch.equal(model.model(ids).last_hidden_state, model.model.norm(inside))
     train.publish(model, words, tmp_path / "first")
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "first").config.num_hidden_layers == 1
-    with pytest.raises(ValueError, match="1 layers are fewer than 2"):
+    with pytest.raises(ValueError, match="the model has only 1 layers, not 2"):
         rl.keep_first(model, 2)
 
 

@@ -40,7 +40,7 @@ def test_batches_change_nothing(model, words):
 
 def test_right_in_one_pass_is_right_when_written(words):
     """The shipped model, in the order asked: what counts is what greedy decoding writes."""
-    smallest, own = evaluate.load(evaluate.folder("mini-qwen-xs"))
+    smallest, own = evaluate.load(evaluate.weights_dir("mini-qwen-xs"))
     asked = list(instances("text_qa", 12, seed=3))
     written = evaluate.answer(smallest, own, [evaluate.prompt(own, one) for one in asked])
     right = tuple(evaluate.is_right(*pair) for pair in zip(asked, written, strict=True))

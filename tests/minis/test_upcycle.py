@@ -37,7 +37,7 @@ def source():
     model = Qwen2ForCausalLM(config).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 2.0
-    return upcycle.read(model, tokenizer.load(), each=2)
+    return upcycle.fold_biases(model, tokenizer.load(), each=2)
 
 
 def mistral() -> MistralForCausalLM:
@@ -109,7 +109,7 @@ def test_biases_are_folded_into_the_weights(source):
     try:
         with torch.no_grad():
             attention.q_proj.bias.fill_(0.5)
-            again = upcycle.read(model, tokenizer.load(), each=2)
+            again = upcycle.fold_biases(model, tokenizer.load(), each=2)
             exact = attention.q_proj(x)
             without = x @ attention.q_proj.weight.T
         folded = x @ again.query[0].T
@@ -123,5 +123,5 @@ def test_other_shapes_are_refused(source):
     config = MistralConfig(**(SHAPE | {"hidden_size": 128}), num_key_value_heads=2)
     with pytest.raises(ValueError, match="hidden_size is 128, the source has 64"):
         upcycle.start_from(MistralForCausalLM(config), source)
-    with pytest.raises(ValueError, match="no way to start a qwen2"):
+    with pytest.raises(ValueError, match="cannot initialise a qwen2"):
         upcycle.start_from(source.model, source)
