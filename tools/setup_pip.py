@@ -74,8 +74,8 @@ def torch_build(
     if system != "Linux":
         if choice == "cuda":
             raise SetupError(
-                f"--cuda works on Linux only. On {system}, set up without it; then install PyTorch's"
-                "\nCUDA build into .venv with the command of https://pytorch.org/get-started/locally"
+                f"--cuda works on Linux only. On {system}, set up without it; then install its\n"
+                "CUDA build into .venv, with the command of https://pytorch.org/get-started/locally"
             )
         return "default", ""
     sources = [name for name in SOURCES if name in options]

@@ -56,7 +56,9 @@ for number, program in enumerate({programs!r}):
     out.flush()
 """
 _TOGETHER = 50  # programs in one process
-_LONGEST = 60_000  # characters of them: they travel as one argument
+# Characters of them as the child's source writes them: they travel as one argument, and Windows
+# allows 32,767 characters for the whole command line.
+_LONGEST = 24_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> Ran:
         tempfile.TemporaryFile() as printed,
     ):
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", code],
+            [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
             cwd=folder,
             env=kept | {"PYTHONHASHSEED": "0"},
             stdin=subprocess.DEVNULL,
