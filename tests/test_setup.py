@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -17,9 +18,13 @@ from urllib.request import url2pathname
 
 import pytest
 
-import start
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+setup_checks = importlib.import_module("setup_checks")
+setup_course = importlib.import_module("setup_course")
+setup_environment = importlib.import_module("setup_environment")
+setup_jupyter = importlib.import_module("setup_jupyter")
+setup_pip = importlib.import_module("setup_pip")
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 CONDA_ONLY = {"python", "pip", "ollama"}  # `ollama` is the server there, the client on pip
 IMPORT_NAMES = {"PIL": "pillow", "yaml": "pyyaml"}  # others differ by `_` and `-` only
@@ -243,10 +248,14 @@ def test_new_python_is_accepted(version):
 
 def test_old_python_ends_start_with_1(monkeypatch, capsys):
     def refuse():
-        raise setup_checks.SetupError("This is Python 3.9.1; the course needs Python 3.11 or newer.")
+        raise setup_checks.SetupError(
+            "This is Python 3.9.1; the course needs Python 3.11 or newer."
+        )
 
     monkeypatch.setattr(setup_course, "check_python", refuse)
-    monkeypatch.setattr(setup_course, "prepare", lambda *_: pytest.fail("went on with a wrong Python"))
+    monkeypatch.setattr(
+        setup_course, "prepare", lambda *_: pytest.fail("went on with a wrong Python")
+    )
     assert setup_course.main(["test"]) == 1
     assert "Python 3.9.1" in capsys.readouterr().err
 
@@ -351,6 +360,9 @@ def course(tmp_path, monkeypatch):
 def pip_calls(course, monkeypatch):
     """A list of what pip was asked to install, in place of doing it."""
     calls = []
+    monkeypatch.setattr(setup_course, "pip_options", lambda venv: {})
+    monkeypatch.setattr(setup_course, "nvidia_gpu", lambda: "")
+    monkeypatch.setattr(setup_course.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(setup_course, "has_pip", lambda venv: True)
     monkeypatch.setattr(setup_course, "create_venv", lambda venv: calls.append(["venv"]))
     monkeypatch.setattr(setup_course, "pip_install", lambda root, title, what: calls.append(what))
@@ -458,6 +470,7 @@ def test_a_damaged_venv_is_made_again(course, monkeypatch, damage):
         setup_course.stamp(course, part).write_text(setup_course.fingerprint(course))
     damage(course / ".venv")
     done = []
+    monkeypatch.setattr(setup_course, "pip_options", lambda venv: {"find-links": "/wheels"})
     monkeypatch.setattr(setup_course, "create_venv", lambda venv: done.append("venv"))
     monkeypatch.setattr(setup_course, "pip_install", lambda *_: done.append("pip"))
     setup_course.prepare(course, ["base", "test"])
@@ -520,26 +533,35 @@ def started(monkeypatch):
     """The modules start.py runs, in place of running them; each ends with exit code 5."""
     calls = []
 
-    def record(root, arguments):
+    def record(root, arguments, environment, folder):
         calls.append(arguments)
         return 5
 
-    monkeypatch.setattr(setup_course, "prepare", lambda root, parts: calls.append(parts))
+    def serve(command, root, environment):
+        calls.append(command[1:])
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"])
+
+    def prepare(root, parts, choice):
+        calls.append([*parts, choice] if choice else parts)
+
+    monkeypatch.setattr(setup_course, "prepare", prepare)
     monkeypatch.setattr(setup_course, "run", record)
+    monkeypatch.setattr(setup_course, "run_server", serve)
+    monkeypatch.setattr(setup_course, "course_environment", lambda root: dict(os.environ))
     return calls
 
 
 def test_test_passes_arguments_and_exit_code(started):
     assert setup_course.main(["test", "-k", "sizing", "--port"]) == 5
-    assert started == [["base", "test"], ["pytest", "-k", "sizing", "--port"]]
+    assert started == [["base", "test"], ["-m", "pytest", "-k", "sizing", "--port"]]
 
 
 def test_start_runs_the_doctor_then_jupyterlab(started, capsys):
     arguments = ["--no-browser", "--port", "8890", "--allow-root"]
     assert setup_course.main(arguments) == 5
     parts, doctor, jupyterlab = started
-    assert (parts, doctor) == (["base"], ["openmodels.doctor"])
-    assert jupyterlab[0] == "jupyterlab"
+    assert (parts, doctor) == (["base"], ["-m", "openmodels.doctor"])
+    assert jupyterlab[:2] == ["-m", "jupyterlab"]
     assert jupyterlab[-3:] == ["--no-browser", "--port=8890", "--allow-root"]
     assert "found a problem" in capsys.readouterr().out
 
@@ -550,9 +572,9 @@ def test_jupyterlab_opens_the_first_page_and_asks_no_other_host(started):
 
     setup_course.main([])
     app = LabApp()
-    app.parse_command_line(started[-1][1:])
+    app.parse_command_line(started[-1][2:])
     assert app.default_url == f"/lab/tree/{setup_course.FIRST_PAGE}"
-    assert f"--ServerApp.root_dir={pathlib.ROOT}" in started[-1]
+    assert f"--ServerApp.root_dir={ROOT}" in started[-1]
     assert app.news_url is None
     assert app.check_for_updates_class.__name__ == "NeverCheckForUpdate"
     assert app.extension_manager == "readonly"
@@ -566,7 +588,7 @@ def test_unknown_command_is_refused(started, capsys):
 
 
 def test_ctrl_c_is_quiet(monkeypatch, capsys):
-    def interrupt(root, parts):
+    def interrupt(root, parts, choice):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(setup_course, "prepare", interrupt)

@@ -140,7 +140,7 @@ def read_submission(path: Path, folder: Path) -> list[dict]:
 
 
 def choose_lab(cells: list[dict], labs: list[Lab]) -> Lab:
-    """Return the lab whose cell ids the submission shares most. Raises BrokenFile if it shares none."""
+    """Return the lab that shares most cell ids with the submission; raises BrokenFile if none."""
     ids = {cell["id"] for cell in cells}
     best = max(labs, key=lambda lab: len(ids & set(lab.ids)))
     if not ids & set(best.ids):

@@ -92,8 +92,8 @@ CAUSES = [
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "Two lists of versions disagree. Restore pyproject.toml and constraints.txt; if\n"
-        "PIP_CONSTRAINT is set or `python -m pip config list` names a constraint, remove it.",
+        "pyproject.toml and constraints.txt ask for different versions, or a constraint of your own\n"
+        "does (PIP_CONSTRAINT, `python -m pip config list`). Restore both files or remove yours.",
     ),
     (
         r"Permission denied|Access is denied|WinError 5\b|WinError 32\b",

@@ -139,6 +139,13 @@ def run_pip(venv: Path, *arguments: str) -> str | None:
     return None if result.returncode else result.stdout
 
 
+def pip_options(venv: Path) -> dict[str, str]:
+    """Return pip's settings; raises SetupError if they install outside `venv`."""
+    options = setup_pip.settings(run_pip(venv, "config", "list") or "")
+    setup_pip.check_settings(options)
+    return options
+
+
 def create_venv(venv: Path) -> None:
     """Make `venv` anew with the running Python; raises SetupError with the way out."""
     if venv.exists():
@@ -304,8 +311,7 @@ def torch_steps(root: Path, choice: str, free: float, present: float) -> list[li
     """Return the steps that install the build of PyTorch for this machine, and say which."""
     venv = root / ".venv"
     installed = setup_pip.installed_build(venv)
-    options = setup_pip.settings(run_pip(venv, "config", "list") or "")
-    setup_pip.check_settings(options)
+    options = pip_options(venv)
     gpu = "" if choice or installed else nvidia_gpu()
     build, line = setup_pip.torch_build(platform.system(), gpu, options, choice or installed)
     check_disk(free, present, setup_pip.needed_disk(build))
