@@ -24,6 +24,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from openmodels import files
+
 MIME = "application/vnd.openmodels.check+json"  # what tools/grade.py reads
 NOT_ATTEMPTED, NOT_YET, CORRECT = "not attempted", "not yet", "correct"
 
@@ -448,7 +450,10 @@ def _entries(number: str = "", change: Callable[[dict], None] | None = None) -> 
                 _write(path, entries)
     except OSError as error:
         if not _warned:
-            print(f"Your progress cannot be saved in {path} ({error}); everything else works.")
+            print(
+                f"Your progress cannot be saved in {path} ({error}); everything else works. To "
+                "save it, set OPENMODELS_PROGRESS to a file in a folder that can be written to."
+            )
             _warned = True
         entries = _last_entries
         if change:
@@ -470,7 +475,7 @@ def _read(path: Path) -> dict[str, dict]:
     number = 1
     while (aside := path.with_name(f"{path.name}.broken-{number}")).exists():
         number += 1
-    os.replace(path, aside)
+    files.replace(path, aside)
     print(f"Your progress file was damaged; it is kept as {aside.name}, and a new one begins.")
     return {}
 
@@ -489,4 +494,4 @@ def _write(path: Path, entries: dict[str, dict]) -> None:
     """Replace the file in one step: a crash leaves the old one or the new one, never a half."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(json.dumps({"exercises": entries}, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    files.replace(unfinished, path)

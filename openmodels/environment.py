@@ -82,7 +82,7 @@ def _no_proxy(name: str, value: str) -> Iterator[Repair]:
         return
     readable = [_no_proxy_entry(entry) for entry in entries]
     if readable != entries:
-        reason = "httpx cannot read its other entries"
+        reason = f"httpx cannot read {value!r}"
         yield Repair(name, ",".join(filter(None, readable)) or None, reason)
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -213,7 +214,8 @@ def _load_from_hub(name: str) -> Loaded:
         raise NotDownloaded(_how_to_get(repo, "HF_HUB_OFFLINE is set"))
     print(f"{name}: not on this machine yet, asking the hub")
     try:
-        config = transformers.AutoConfig.from_pretrained(repo)
+        with _no_custom_code(name):
+            config = transformers.AutoConfig.from_pretrained(repo, trust_remote_code=False)
         return _load(name, repo, sizing.parameters(config))
     except OSError as error:
         if isinstance(error.__cause__, LocalEntryNotFoundError):
@@ -246,15 +248,30 @@ def _load(
     """Check the size, say what is about to happen, then let transformers load it."""
     chosen = _fitting(name, n_parameters, is_miniature)
     print(f"{name}: {_counted(n_parameters)} parameters on {chosen.reason}")
-    config = transformers.AutoConfig.from_pretrained(target, local_files_only=local_files_only)
-    with _progress_bars(not is_miniature):
-        model = sizing.model_class(config).from_pretrained(
-            target, dtype=chosen.dtype, use_safetensors=True, local_files_only=local_files_only
-        )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        target, local_files_only=local_files_only
-    )
+    options = {"local_files_only": local_files_only, "trust_remote_code": False}
+    with _no_custom_code(name):
+        config = transformers.AutoConfig.from_pretrained(target, **options)
+        with _progress_bars(not is_miniature):
+            model = sizing.model_class(config).from_pretrained(
+                target, dtype=chosen.dtype, use_safetensors=True, **options
+            )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(target, **options)
     return Loaded(model.to(chosen.device).eval(), tokenizer)
+
+
+@contextmanager
+def _no_custom_code(name: str) -> Iterator[None]:
+    """Raise ValueError, in words, if transformers can load a model only by running its code."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{name!r} needs Python code that comes with the model, and load() never runs such "
+            "code. Choose a model whose architecture transformers has: its config.json has no "
+            "auto_map, or a model_type that transformers knows."
+        ) from error
 
 
 def _fitting(name: str, n_parameters: int, is_miniature: bool) -> Device:
@@ -292,7 +309,7 @@ def _counted(n_parameters: int) -> str:
 
 
 @contextmanager
-def _progress_bars(shown: bool):
+def _progress_bars(shown: bool) -> Iterator[None]:
     """Hide transformers' progress bar for what loads in a moment, and put it back as it was."""
     log = transformers.utils.logging
     was_shown = log.is_progress_bar_enabled()

@@ -38,6 +38,8 @@ import psutil
 from jupyter_client import KernelManager
 from make_labs import ROOT, LabError, exercises, read_solution, tags
 
+from openmodels import files
+
 MIME = "application/vnd.openmodels.check+json"  # what openmodels.check adds while grading
 LARGEST_FILE = 20_000_000  # bytes
 KERNEL_START = 60  # seconds until a kernel must answer
@@ -421,7 +423,7 @@ def publish(lines: list[Grade], columns: list[str], part: Path, out: Path) -> No
     complete = out.with_name(out.name + ".new")
     for _ in write_csv(complete, sorted(lines, key=lambda line: line.file), columns):
         pass
-    os.replace(complete, out)
+    files.replace(complete, out)
     part.unlink(missing_ok=True)
 
 

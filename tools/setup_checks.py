@@ -92,8 +92,8 @@ CAUSES = [
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "pyproject.toml and constraints.txt ask for different versions, or a constraint of your own\n"
-        "does (PIP_CONSTRAINT, `python -m pip config list`). Restore both files or remove yours.",
+        "pyproject.toml and constraints.txt ask for different versions, or a constraint of yours\n"
+        "does (PIP_CONSTRAINT, `python -m pip config list`). Restore both files, remove yours.",
     ),
     (
         r"Permission denied|Access is denied|WinError 5\b|WinError 32\b",

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
-from openmodels import minis
+from openmodels import files, minis
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -164,7 +164,7 @@ def written(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], Non
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(draft, file)
+        files.replace(draft, file)
     finally:
         Path(draft).unlink(missing_ok=True)
     return file
@@ -352,9 +352,11 @@ def add(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: str) -> No
 
 
 def cache() -> Path:
-    """Folder of the files made here: `OPENMODELS_CACHE`, or the user's cache directory."""
-    base = os.environ.get("OPENMODELS_CACHE")
-    return Path(base) if base else Path.home() / ".cache" / "openmodels" / "gguf"
+    """Return the folder of exported files: `OPENMODELS_CACHE`, or one below the home folder.
+
+    Raises OSError, with the variable's name, if the folder cannot be written to.
+    """
+    return files.user_folder("OPENMODELS_CACHE", ".cache", "openmodels", "gguf")
 
 
 def gguf_file(name: str | Path, kind: str = "f16", vision: bool = False,
