@@ -208,7 +208,7 @@ def test_an_absent_hub_model_names_the_fix_offline(hub_cache):
 
 
 def test_a_hub_that_does_not_answer_names_the_fix(shelf, tmp_path, monkeypatch):
-    def no_network(repo):
+    def no_network(repo, trust_remote_code):
         raise OSError("could not connect") from LocalEntryNotFoundError("not cached")
 
     monkeypatch.setattr(loading, "snapshot_download", no_snapshot)
@@ -219,7 +219,7 @@ def test_a_hub_that_does_not_answer_names_the_fix(shelf, tmp_path, monkeypatch):
 
 
 def test_another_failure_of_the_hub_keeps_its_own_words(shelf, monkeypatch):
-    def gated(repo):
+    def gated(repo, trust_remote_code):
         raise OSError("You are trying to access a gated repo.")
 
     monkeypatch.setattr(loading, "snapshot_download", no_snapshot)
