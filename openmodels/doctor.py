@@ -247,8 +247,8 @@ def runs(id: str, here: Machine) -> Runs:
 class Table:
     """A report to look at: aligned text in a terminal, HTML in a notebook."""
 
-    def __init__(self, report: Report):
-        self.sections = _sections(report)
+    def __init__(self, found: Report):
+        self.sections = _sections(found)
 
     def __repr__(self) -> str:
         return "\n\n".join(_as_text(title, rows) for title, rows in self.sections)
@@ -299,7 +299,7 @@ def _sections(report: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
-    """Return a table as text, a line per row, its columns aligned."""
+    """A table as text, a line per row, its columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -308,13 +308,10 @@ def aligned(rows: list[tuple[str, ...]]) -> str:
 
 
 def _as_text(title: str, rows: list[tuple[str, ...]]) -> str:
-    """Return a titled table as text."""
     return "\n".join([title, "-" * len(title), aligned(rows)])
 
 
 def _as_html(title: str, rows: list[tuple[str, ...]]) -> str:
-    """Return a titled table as HTML."""
-
     def row(cells: tuple[str, ...], tag: str) -> str:
         style = 'style="text-align:left"'
         inside = "".join(f"<{tag} {style}>{html.escape(cell)}</{tag}>" for cell in cells)

@@ -94,7 +94,7 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """True if Linux lists bfloat16 instructions for this CPU (x86: AVX-512 or AMX; Arm: bf16)."""
     if not cpuinfo.is_file():
         return False
-    flags = set(cpuinfo.read_text().split())
+    flags = set(cpuinfo.read_text(encoding="utf-8").split())
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 

@@ -56,7 +56,7 @@ for number, program in enumerate({programs!r}):
     out.flush()
 """
 _TOGETHER = 50  # programs in one process
-_LONGEST = 24_000  # characters of them: Windows allows 32,767 for the whole command line
+_LONGEST = 60_000  # characters of them: they travel as one argument
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> Ran:
         tempfile.TemporaryFile() as printed,
     ):
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
+            [sys.executable, "-I", "-S", "-B", "-c", code],
             cwd=folder,
             env=kept | {"PYTHONHASHSEED": "0"},
             stdin=subprocess.DEVNULL,
@@ -128,8 +128,7 @@ def run_each(programs: Sequence[str], seconds: float = 0.5, memory_mb: int = 512
     waiting, together = list(range(len(programs))), _TOGETHER
     while waiting:
         size = sum(
-            total <= _LONGEST
-            for total in accumulate(_quoted_length(programs[n]) for n in waiting[:together])
+            total <= _LONGEST for total in accumulate(len(programs[n]) for n in waiting[:together])
         )
         group = waiting[: max(1, size)]
         mark = secrets.token_hex(8)
@@ -143,11 +142,6 @@ def run_each(programs: Sequence[str], seconds: float = 0.5, memory_mb: int = 512
         together = 1 if ended_early and len(group) > 1 else _TOGETHER
         waiting = [n for n in waiting if n not in found]
     return [found[n] for n in range(len(programs))]
-
-
-def _quoted_length(program: str) -> int:
-    """Return the characters a program takes in a command line of Windows, quotes escaped."""
-    return len(subprocess.list2cmdline([repr(program)]))
 
 
 def _end(process: subprocess.Popen) -> None:
