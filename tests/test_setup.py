@@ -196,7 +196,7 @@ def readme_commands() -> list[list[str]]:
     assert readme.is_file(), "README.md is missing"
     return [
         shlex.split(found.strip(), comments=True)
-        for found in re.findall(r"python3? start\.py([^`\n]*)", readme.read_text("utf-8"))
+        for found in re.findall(r"(?:python3?|py) start\.py([^`\n]*)", readme.read_text("utf-8"))
     ]
 
 
@@ -211,8 +211,9 @@ def test_start_knows_every_option_in_readme(capsys):
         setup_course.main(["--help"])
     shown = capsys.readouterr().out
     for arguments in readme_commands():
-        if arguments[:1] == ["test"]:
-            assert "python start.py test" in shown
+        if arguments and not arguments[0].startswith("-"):
+            assert arguments[0] in setup_course.COMMANDS
+            assert f"python start.py {arguments[0]}" in shown
             continue
         assert "python start.py  " in shown
         if "--help" not in arguments:
@@ -220,6 +221,25 @@ def test_start_knows_every_option_in_readme(capsys):
             assert unknown == [], f"README.md: start.py does not know {unknown}"
         for option in [word for word in arguments if word.startswith("--")]:
             assert option.split("=")[0] in shown
+
+
+def test_no_line_of_readme_needs_a_python_with_the_packages():
+    """`python tools/grade.py` fails with the Python people have; `python start.py grade` runs."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"(?:python3?|py) [\w./-]+[^`\n]*", text)
+    assert {command.split()[1] for command in commands} == {"start.py"}
+    assert all(name in text for name in ("OPENMODELS_CACHE", "OPENMODELS_PROGRESS"))
+    assert all(f"start.py {name}" in text for name in ("doctor", "grade", "bench", "labs", "serve"))
+
+
+def test_readme_states_both_sizes():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line[:2] == "| "}
+    assert rows["CPU"].endswith("| 0.2 GB | 2.5 GB |")
+    assert rows["CUDA"].endswith("| 3 GB | 10 GB |")
+    assert (setup_checks.CPU_DISK, setup_checks.CUDA_DISK) == (2.5e9, 10e9)
+    sizes = [re.findall(r"[\d.]+ GB", size) for size in setup_pip.SIZES.values()]
+    assert sizes == [["0.2 GB", "2.5 GB"], ["3 GB", "10 GB"]]
 
 
 def test_help_shows_the_options_that_pass_through(capsys):

@@ -423,7 +423,11 @@ def publish(lines: list[Grade], columns: list[str], part: Path, out: Path) -> No
     complete = out.with_name(out.name + ".new")
     for _ in write_csv(complete, sorted(lines, key=lambda line: line.file), columns):
         pass
-    files.replace(complete, out)
+    try:
+        files.replace(complete, out)
+    except OSError:
+        complete.unlink(missing_ok=True)
+        raise
     part.unlink(missing_ok=True)
 
 
