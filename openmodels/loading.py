@@ -103,25 +103,25 @@ def available_on(where: torch.device) -> int:
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0]
     if where.type == "mps":
-        left = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        return min(left, sizing.available_memory())
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return min(free, sizing.available_memory())
     return sizing.available_memory()
 
 
 def _where() -> tuple[torch.device, str]:
-    wanted = os.environ.get("OPENMODELS_DEVICE")
+    requested = os.environ.get("OPENMODELS_DEVICE")
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if wanted:
-        if not present.get(wanted.split(":")[0], False):
+    if requested:
+        if not present.get(requested.split(":")[0], False):
             raise ValueError(
-                f"OPENMODELS_DEVICE is {wanted!r}, but torch {torch.__version__} finds only: "
+                f"OPENMODELS_DEVICE is {requested!r}, but torch {torch.__version__} finds only: "
                 f"{', '.join(kind for kind, here in present.items() if here)}."
             )
-        return torch.device(wanted), "OPENMODELS_DEVICE asks for it"
+        return torch.device(requested), "OPENMODELS_DEVICE asks for it"
     if present["cuda"]:
         return torch.device("cuda"), f"found {torch.cuda.get_device_name()}"
     if present["mps"]:
@@ -309,11 +309,11 @@ def _counted(n_parameters: int) -> str:
 
 
 @contextmanager
-def _progress_bars(shown: bool) -> Iterator[None]:
+def _progress_bars(visible: bool) -> Iterator[None]:
     """Hide transformers' progress bar for what loads in a moment, and put it back as it was."""
     log = transformers.utils.logging
     was_shown = log.is_progress_bar_enabled()
-    if not shown:
+    if not visible:
         log.disable_progress_bar()
     try:
         yield

@@ -36,8 +36,8 @@ def parse(host: str | None) -> str:
 
 def join(scheme: str, name: str, port: int) -> str:
     """Return a URL of its parts; an IPv6 address gets its brackets."""
-    shown = f"[{name}]" if is_ipv6(name) else name
-    return f"{scheme}://{shown}:{port}"
+    location = f"[{name}]" if is_ipv6(name) else name
+    return f"{scheme}://{location}:{port}"
 
 
 def clean(host: str | None) -> str:

@@ -50,9 +50,9 @@ def scripts_folder(venv: Path) -> Path:
 
 def activated(venv: Path, values: Mapping[str, str]) -> dict[str, str]:
     """Return `values` as if `venv` had been activated, without what would lead out of it."""
-    kept = {name: value for name, value in values.items() if name.upper() not in REMOVED}
+    remaining = {name: value for name, value in values.items() if name.upper() not in REMOVED}
     path = str(scripts_folder(venv)) + os.pathsep + values.get("PATH", "")
-    return {**kept, **SET, "VIRTUAL_ENV": str(venv), "PATH": path}
+    return {**remaining, **SET, "VIRTUAL_ENV": str(venv), "PATH": path}
 
 
 def course(venv: Path, values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
