@@ -33,6 +33,7 @@ def main():
     sys.path[:0] = [os.path.join(ROOT, "tools"), ROOT]
     import setup_course
 
+    setup_course.stop_on_sigterm()
     return setup_course.main(sys.argv[1:])
 
 

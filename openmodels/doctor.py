@@ -144,7 +144,8 @@ def _gpu() -> tuple[str, int]:
     if torch.backends.mps.is_available():
         return "Apple GPU, shares the machine's memory", 0
     if driver:
-        return f"a driver is here, but torch {torch.__version__} cannot use it", 0
+        cure = "; python start.py --cuda" if "+cpu" in torch.__version__ else ""
+        return f"a driver is here, but torch {torch.__version__} cannot use it{cure}", 0
     return "none found", 0
 
 

@@ -210,6 +210,20 @@ def test_ollama_that_does_not_answer(shelf, monkeypatch, found, says):
     assert says in doctor.ollama()
 
 
+@pytest.mark.parametrize(
+    "version, cure", [("2.13.0+cpu", "; python start.py --cuda"), ("2.13.0", "")]
+)
+def test_a_driver_without_a_torch_for_it(monkeypatch, version, cure):
+    import torch
+
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "__version__", version)
+    text = f"a driver is here, but torch {version} cannot use it{cure}"
+    assert doctor._gpu() == (text, 0)
+
+
 def test_cores_of_a_container(tmp_path):
     quota = tmp_path / "cpu.max"
     quota.write_text("100000 100000\n")

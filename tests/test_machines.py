@@ -574,6 +574,29 @@ def test_root_gets_the_option_that_jupyterlab_needs(monkeypatch, capsys, uid, gi
     assert ("You are root" in capsys.readouterr().out) == (uid == 0 and not given)
 
 
+SUPERVISOR = """
+import subprocess, sys, setup_course
+setup_course.stop_on_sigterm()
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+setup_course.exit_code(child)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_sigterm_ends_the_program_that_was_started_too():
+    import psutil
+
+    program = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR], stdout=subprocess.PIPE, encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tools")},
+    )  # fmt: skip
+    child = int(program.stdout.readline())
+    program.terminate()
+    assert program.wait(30) == 143
+    assert not psutil.pid_exists(child)
+
+
 SERVER = """
 import http.server, json, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):

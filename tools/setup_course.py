@@ -14,11 +14,13 @@ import platform
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import setup_environment
 import setup_pip
@@ -355,7 +357,20 @@ def exit_code(process: subprocess.Popen) -> int:
             code = process.wait()
         except KeyboardInterrupt:  # the program got it too, and decides when to end
             continue
+        except SystemExit:  # SIGTERM reached this program only
+            process.terminate()
+            process.wait()
+            raise
         return code if code >= 0 else 128 - code
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM end this program as an exception does, so that its children end with it."""
+
+    def stop(signal_number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + signal_number)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def build_parser() -> argparse.ArgumentParser:
