@@ -1,10 +1,12 @@
 """Files that other programs hold open, and folders that cannot be written to."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from openmodels import check, files
+from openmodels import files
 
 
 def test_a_file_that_is_open_for_a_moment_is_replaced(tmp_path, monkeypatch):
@@ -51,9 +53,12 @@ def test_a_folder_of_the_user_is_made_or_named(tmp_path, monkeypatch):
         files.user_folder("LARK_CACHE", ".cache", "lark")
 
 
-def test_progress_that_cannot_be_saved_names_the_variable(tmp_path, monkeypatch, capsys):
+def test_progress_that_cannot_be_saved_names_the_variable(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setenv("OPENMODELS_PROGRESS", str(tmp_path / "file" / "progress.json"))
-    monkeypatch.setattr(check, "_warned", False)
-    check._entries()
-    assert "set OPENMODELS_PROGRESS to a file" in capsys.readouterr().out
+    values = {**os.environ, "OPENMODELS_PROGRESS": str(tmp_path / "file" / "progress.json")}
+    code = "from openmodels.check import progress; progress()"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=values, capture_output=True, encoding="utf-8"
+    )
+    assert run.returncode == 0, run.stderr
+    assert "set OPENMODELS_PROGRESS to a file in a folder that can be written to" in run.stdout
