@@ -577,9 +577,8 @@ def test_root_gets_the_option_that_jupyterlab_needs(monkeypatch, capsys, uid, gi
 SUPERVISOR = """
 import subprocess, sys, setup_course
 setup_course.stop_on_sigterm()
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(child.pid, flush=True)
-setup_course.exit_code(child)
+code = "import os, time; time.sleep(1); print(os.getpid(), flush=True); time.sleep(60)"
+setup_course.exit_code(subprocess.Popen([sys.executable, "-c", code]))
 """
 
 
