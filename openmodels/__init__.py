@@ -1,10 +1,15 @@
 """Open-weight language models on your own machine: the package behind the course.
 
-Importing it is cheap. `load`, `device` and `connect` bring in more, so they arrive on first use.
+Importing it is cheap. `load`, `device` and `connect` import torch or httpx, so they are loaded on
+first use.
 """
+
+from openmodels import environment
 
 __version__ = "1.0.0"
 __all__ = ["connect", "device", "load"]
+
+environment.report()
 
 
 def __getattr__(name: str):

@@ -6,7 +6,6 @@ Nothing leaves the machine: the only request goes to Ollama on a loopback addres
 from __future__ import annotations
 
 import html
-import ipaddress
 import json
 import os
 import platform
@@ -20,14 +19,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from openmodels import catalog, paths, sizing
+from openmodels import catalog, ollama_host, paths, sizing
 
 PINS = Path(__file__).parents[1] / "constraints.txt"
 NEEDED = (
     *("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "numpy"),
     *("ollama", "jupyterlab", "ipywidgets", "matplotlib", "psutil"),
 )
-OLLAMA = "http://127.0.0.1:11434"
 CATALOGUE = (
     *(f"qwen2.5-{size}" for size in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")),
     *("deepseek-r1-distill-qwen-1.5b", "deepseek-r1-distill-llama-8b"),
@@ -86,29 +84,29 @@ class Report:
 
     @property
     def broken(self) -> list[str]:
-        """What keeps the course from running at all; empty on a healthy machine."""
-        found = []
+        """Return what keeps the course from running at all; empty on a healthy machine."""
+        problems = []
         if MINIATURE not in self.miniatures:
-            found.append(
+            problems.append(
                 f"models/{MINIATURE} is missing: the clone is not complete. "
                 "Fix: git checkout -- models"
             )
         if self.machine.memory_free < sizing.WORKING_BYTES:
-            found.append(
+            problems.append(
                 f"only {sizing.gigabytes(self.machine.memory_free)} of memory is free, a miniature "
                 f"needs {sizing.gigabytes(sizing.WORKING_BYTES)}. Fix: close other programs."
             )
-        return found
+        return problems
 
 
 def report() -> Report:
-    """Examine this machine. Takes a second or two; builds no model."""
+    """Return a report on this machine. Takes a second or two; builds no model."""
     here = machine()
     return Report(here, packages(), ollama(), miniatures(), [runs(id, here) for id in CATALOGUE])
 
 
 def machine() -> Machine:
-    """Cores, memory, disk and GPU."""
+    """Return cores, memory, disk and GPU."""
     gpu, gpu_free = _gpu()
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
@@ -124,17 +122,17 @@ def machine() -> Machine:
 
 
 def _usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores this process may use: its CPU affinity, or its container's quota if that is less."""
+    """Return the cores this process may use: its CPU affinity, or its container's quota if less."""
     cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count()
     if quota.is_file():
-        limit, period = quota.read_text().split()
+        limit, period = quota.read_text(encoding="ascii").split()
         if limit != "max":
             cores = min(cores, max(1, int(limit) // int(period)))
     return cores
 
 
 def _gpu() -> tuple[str, int]:
-    """(what there is, bytes free). torch takes seconds to import: only where a GPU is likely."""
+    """Return (description, bytes free). torch takes seconds to import: only if a GPU is likely."""
     driver = shutil.which("nvidia-smi") or Path("/dev/kfd").exists()
     if not driver and sys.platform != "darwin":
         return "none found", 0
@@ -146,38 +144,44 @@ def _gpu() -> tuple[str, int]:
     if torch.backends.mps.is_available():
         return "Apple GPU, shares the machine's memory", 0
     if driver:
-        return f"a driver is here, but torch {torch.__version__} cannot use it", 0
+        cure = "; python start.py --cuda" if "+cpu" in torch.__version__ else ""
+        return f"a driver is here, but torch {torch.__version__} cannot use it{cure}", 0
     return "none found", 0
 
 
 def packages(pins: Path = PINS) -> list[Package]:
-    """The packages the course needs, installed against pinned, with the command that mends each."""
+    """Return the packages the course needs, each with its pin and the command that repairs it."""
     pinned = read_pins(pins)
-    found = []
+    result = []
     for name in NEEDED:
         try:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             installed = ""
-        wanted = pinned.get(name, "")
-        same = installed and (not wanted or installed.split("+")[0] == wanted.split("+")[0])
+        pin = pinned.get(name, "")
+        same = installed and (not pin or installed.split("+")[0] == pin.split("+")[0])
         fix = "" if same else f"pip install -c {pins.name} {name}"
-        found.append(Package(name, installed, wanted, fix))
-    return found
+        result.append(Package(name, installed, pin, fix))
+    return result
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """The `name==version` lines of a constraints file as {name: version}; none if no file."""
+    """Return the `name==version` lines of a constraints file as {name: version}; {} if no file."""
     if not path.is_file():
         return {}
-    lines = (line.split("#")[0].split(";")[0] for line in path.read_text().splitlines())
+    lines = (
+        line.split("#")[0].split(";")[0] for line in path.read_text(encoding="utf-8").splitlines()
+    )
     pairs = (line.split("==") for line in lines if "==" in line)
     return {name.strip().lower().replace("_", "-"): version.strip() for name, version in pairs}
 
 
 def ollama(timeout: float = 0.5) -> str:
-    """Whether Ollama answers, and what to do if not. Only a loopback address is contacted."""
-    address = ollama_address(os.environ.get("OLLAMA_HOST", ""))
+    """Return whether Ollama responds, and what to do if not; contacts a loopback address only."""
+    try:
+        address = ollama_address(os.environ.get("OLLAMA_HOST", ""))
+    except ValueError as error:
+        return f"OLLAMA_HOST cannot be read: {error}"
     if address is None:
         return "OLLAMA_HOST names another machine; it was not contacted"
     # without proxies: a loopback address is never theirs to answer
@@ -192,37 +196,31 @@ def ollama(timeout: float = 0.5) -> str:
 
 
 def ollama_address(host: str) -> str | None:
-    """The URL OLLAMA_HOST stands for, if it is on this machine; None if it is another machine.
+    """Return the URL of `OLLAMA_HOST` if it is on this machine; None if it is another machine.
 
-    Ollama reads "", "127.0.0.1", ":11434", "localhost:8080" and "http://…"; a server told to listen
-    on 0.0.0.0 is reached on 127.0.0.1.
+    "localhost" becomes 127.0.0.1, so that no name is looked up. Raises ValueError for a value that
+    is no address.
     """
-    if not host:
-        return OLLAMA
-    parts = urlsplit(host if "://" in host else f"http://{host}")
-    name = parts.hostname or "127.0.0.1"
-    if name in ("localhost", "0.0.0.0"):
-        name = "127.0.0.1"
-    try:
-        if not ipaddress.ip_address(name).is_loopback:
-            return None
-    except ValueError:
+    address = ollama_host.address(host)
+    if not ollama_host.is_loopback(address):
         return None
-    shown = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{shown}:{parts.port or 11434}"
+    parts = urlsplit(address)
+    if parts.hostname == "localhost":
+        return ollama_host.join(parts.scheme, "127.0.0.1", parts.port) + parts.path
+    return address
 
 
 def miniatures() -> list[str]:
-    """Names of the miniatures in models/, sorted."""
+    """Return the names of the miniatures in models/, sorted."""
     folder = paths.shipped_dir(MINIATURE).parent
     return sorted(config.parent.name for config in folder.glob("*/config.json"))
 
 
 def runs(id: str, here: Machine) -> Runs:
-    """Would this model of the catalogue run on this machine: in bf16, in 4 bits, or not?
+    """Return whether a model of the catalogue runs on this machine: in bf16, in 4 bits, or not.
 
-    In bf16, transformers needs it whole on the GPU, or in memory where there is none. In 4 bits,
-    Ollama may share it out between both.
+    In bf16, transformers needs the whole model on the GPU, or in memory if there is no GPU. In 4
+    bits, Ollama can split the model between both.
     """
     model = catalog.get(id)
     bf16 = sizing.fits(model.parameters, "bfloat16", available=here.gpu_free or here.memory_free)
@@ -261,13 +259,13 @@ class Table:
 
 
 def table() -> Table:
-    """Examine this machine and show it: the last line of a notebook cell."""
+    """Return a table of this machine: the last line of a notebook cell."""
     return Table(report())
 
 
-def _sections(found: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """(title, rows) pairs; the first row of each is its header."""
-    here, gb = found.machine, sizing.gigabytes
+def _sections(report: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Return (title, rows) pairs; the first row of each is its header."""
+    here, gb = report.machine, sizing.gigabytes
     machine_rows = [
         ("what", "here"),
         ("system", f"{here.system}, Python {here.python}"),
@@ -275,15 +273,15 @@ def _sections(found: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
         ("memory", f"{gb(here.memory_free)} free of {gb(here.memory_total)}"),
         ("disk", f"{gb(here.disk_free)} free"),
         ("GPU", here.gpu),
-        ("Ollama", found.ollama),
+        ("Ollama", report.ollama),
     ]
     package_rows = [("package", "installed", "pinned", "to do")]
-    for p in found.packages:
+    for p in report.packages:
         package_rows.append((p.name, p.installed or "missing", p.pinned or "any", p.fix or "–"))
     model_rows = [("model", "parameters", "bf16", "4 bits", "runs here?", "why")]
-    for name in found.miniatures:
+    for name in report.miniatures:
         model_rows.append((name, "miniature", "–", "–", "yes", "ships with the course"))
-    for m in found.models:
+    for m in report.models:
         billions = f"{m.parameters / 1e9:,.1f} B"
         model_rows.append((m.name, billions, gb(m.bf16), gb(m.q4), m.verdict, m.reason))
     sections = [
@@ -291,8 +289,13 @@ def _sections(found: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
         ("Packages", package_rows),
         ("Models (needed: weights × 1.1 + 0.5 GB)", model_rows),
     ]
-    if found.broken:
-        sections.append(("Broken", [("what, and how to mend it",), *((b,) for b in found.broken)]))
+    if report.broken:
+        sections.append(
+            (
+                "Broken",
+                [("what, and how to repair it",), *((problem,) for problem in report.broken)],
+            )
+        )
     return sections
 
 
@@ -323,9 +326,11 @@ def _as_html(title: str, rows: list[tuple[str, ...]]) -> str:
 
 def main() -> int:
     """Print the report; 1 if something keeps the course from running, else 0."""
-    found = report()
-    print(Table(found))
-    return 1 if found.broken else 0
+    if hasattr(sys.stdout, "reconfigure"):  # a pipe may be cp1252
+        sys.stdout.reconfigure(errors="replace")
+    examined = report()
+    print(Table(examined))
+    return 1 if examined.broken else 0
 
 
 if __name__ == "__main__":

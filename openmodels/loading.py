@@ -10,6 +10,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +94,7 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """True if Linux lists bfloat16 instructions for this CPU (x86: AVX-512 or AMX; Arm: bf16)."""
     if not cpuinfo.is_file():
         return False
-    flags = set(cpuinfo.read_text().split())
+    flags = set(cpuinfo.read_text(encoding="utf-8").split())
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -102,25 +103,25 @@ def available_on(where: torch.device) -> int:
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0]
     if where.type == "mps":
-        left = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        return min(left, sizing.available_memory())
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return min(free, sizing.available_memory())
     return sizing.available_memory()
 
 
 def _where() -> tuple[torch.device, str]:
-    wanted = os.environ.get("OPENMODELS_DEVICE")
+    requested = os.environ.get("OPENMODELS_DEVICE")
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if wanted:
-        if not present.get(wanted.split(":")[0], False):
+    if requested:
+        if not present.get(requested.split(":")[0], False):
             raise ValueError(
-                f"OPENMODELS_DEVICE is {wanted!r}, but torch {torch.__version__} finds only: "
+                f"OPENMODELS_DEVICE is {requested!r}, but torch {torch.__version__} finds only: "
                 f"{', '.join(kind for kind, here in present.items() if here)}."
             )
-        return torch.device(wanted), "OPENMODELS_DEVICE asks for it"
+        return torch.device(requested), "OPENMODELS_DEVICE asks for it"
     if present["cuda"]:
         return torch.device("cuda"), f"found {torch.cuda.get_device_name()}"
     if present["mps"]:
@@ -213,7 +214,8 @@ def _load_from_hub(name: str) -> Loaded:
         raise NotDownloaded(_how_to_get(repo, "HF_HUB_OFFLINE is set"))
     print(f"{name}: not on this machine yet, asking the hub")
     try:
-        config = transformers.AutoConfig.from_pretrained(repo)
+        with _no_custom_code(name):
+            config = transformers.AutoConfig.from_pretrained(repo, trust_remote_code=False)
         return _load(name, repo, sizing.parameters(config))
     except OSError as error:
         if isinstance(error.__cause__, LocalEntryNotFoundError):
@@ -246,15 +248,30 @@ def _load(
     """Check the size, say what is about to happen, then let transformers load it."""
     chosen = _fitting(name, n_parameters, is_miniature)
     print(f"{name}: {_counted(n_parameters)} parameters on {chosen.reason}")
-    config = transformers.AutoConfig.from_pretrained(target, local_files_only=local_files_only)
-    with _progress_bars(not is_miniature):
-        model = sizing.model_class(config).from_pretrained(
-            target, dtype=chosen.dtype, use_safetensors=True, local_files_only=local_files_only
-        )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        target, local_files_only=local_files_only
-    )
+    options = {"local_files_only": local_files_only, "trust_remote_code": False}
+    with _no_custom_code(name):
+        config = transformers.AutoConfig.from_pretrained(target, **options)
+        with _progress_bars(not is_miniature):
+            model = sizing.model_class(config).from_pretrained(
+                target, dtype=chosen.dtype, use_safetensors=True, **options
+            )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(target, **options)
     return Loaded(model.to(chosen.device).eval(), tokenizer)
+
+
+@contextmanager
+def _no_custom_code(name: str) -> Iterator[None]:
+    """Raise ValueError, in words, if transformers can load a model only by running its code."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{name!r} needs Python code that comes with the model, and load() never runs such "
+            "code. Choose a model whose architecture transformers has: its config.json has no "
+            "auto_map, or a model_type that transformers knows."
+        ) from error
 
 
 def _fitting(name: str, n_parameters: int, is_miniature: bool) -> Device:
@@ -292,11 +309,11 @@ def _counted(n_parameters: int) -> str:
 
 
 @contextmanager
-def _progress_bars(shown: bool):
+def _progress_bars(visible: bool) -> Iterator[None]:
     """Hide transformers' progress bar for what loads in a moment, and put it back as it was."""
     log = transformers.utils.logging
     was_shown = log.is_progress_bar_enabled()
-    if not shown:
+    if not visible:
         log.disable_progress_bar()
     try:
         yield

@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from openmodels import files
+
 NOT_ATTEMPTED, NOT_YET, CORRECT = "not attempted", "not yet", "correct"  # the states of an answer
 
 _last_entries: dict[str, dict] = {}  # used if the file cannot be read or written
@@ -50,7 +52,10 @@ def update_entries(
                 _write(path, entries)
     except OSError as error:
         if not _warned:
-            print(f"Your progress cannot be saved in {path} ({error}); everything else works.")
+            print(
+                f"Your progress cannot be saved in {path} ({error}); everything else works. To "
+                "save it, set OPENMODELS_PROGRESS to a file in a folder that can be written to."
+            )
             _warned = True
         entries = _last_entries
         if change:
@@ -104,4 +109,4 @@ def _write(path: Path, entries: dict[str, dict]) -> None:
     """Replace the file in one step: a crash leaves the old file or the new one, never a part."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(json.dumps({"exercises": entries}, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    files.replace(unfinished, path)

@@ -4,6 +4,7 @@ Needs Chromium or Google Chrome on this machine; skipped where there is none. Le
 build/browser/.
 """
 
+import importlib
 import os
 import secrets
 import shutil
@@ -19,7 +20,8 @@ import notebooks
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-import start
+sys.path.insert(0, str(notebooks.ROOT / "tools"))
+setup_jupyter = importlib.import_module("setup_jupyter")
 
 SHOTS = notebooks.ROOT / "build" / "browser"
 PATIENCE = 600  # seconds until something counts as never happening; a busy machine is slow
@@ -84,7 +86,7 @@ def address(course):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", *start.QUIET_JUPYTERLAB, "--no-browser"]
+    command = [sys.executable, "-m", "jupyterlab", *setup_jupyter.QUIET_JUPYTERLAB, "--no-browser"]
     command += [f"--ServerApp.root_dir={course}", f"--port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={token}"] + ["--allow-root"] * as_root()
     log = course / "jupyterlab.log"
@@ -99,7 +101,7 @@ def address(course):
         )
     try:
         wait_for(server, port, log)
-        yield f"http://127.0.0.1:{port}/lab/tree/{start.FIRST_PAGE}?token={token}"
+        yield f"http://127.0.0.1:{port}/lab/tree/{setup_jupyter.FIRST_PAGE}?token={token}"
     finally:
         server.terminate()
         server.wait(timeout=PATIENCE)
@@ -135,7 +137,7 @@ def page():
         page.requested = requested
         yield page
         SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SHOTS / f"{Path(start.FIRST_PAGE).stem}.png")
+        page.screenshot(path=SHOTS / f"{Path(setup_jupyter.FIRST_PAGE).stem}.png")
         browser.close()
 
 
@@ -182,7 +184,7 @@ def saved(page, path: Path):
 
 def test_the_first_notebook_in_a_browser(course, page, address):
     page.goto(address)
-    path = course / start.FIRST_PAGE
+    path = course / setup_jupyter.FIRST_PAGE
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     count = len(notebooks.code_cells(nbformat.read(path, as_version=4)))
     expect(cells).to_have_count(count, timeout=PATIENCE * 1000)

@@ -1,6 +1,7 @@
 """The doctor tells what this machine can run and why, and how to mend what is wrong."""
 
 import contextlib
+import io
 import json
 import threading
 from dataclasses import replace
@@ -158,6 +159,11 @@ def test_a_local_build_counts_as_its_version(tmp_path, monkeypatch):
         ("0.0.0.0", "http://127.0.0.1:11434"),
         ("http://127.0.0.2:99", "http://127.0.0.2:99"),
         ("[::1]:99", "http://[::1]:99"),
+        ("::1", "http://[::1]:11434"),
+        (" '127.0.0.1' ", "http://127.0.0.1:11434"),
+        ("http://127.0.0.1", "http://127.0.0.1:80"),
+        ("https://localhost/prefix/", "https://127.0.0.1:443/prefix"),
+        ("localhost.example.org", None),
         ("192.0.2.7", None),
         ("ollama.example.org:11434", None),
     ],
@@ -170,6 +176,20 @@ def test_a_remote_ollama_is_not_contacted(monkeypatch):
     monkeypatch.setenv("OLLAMA_HOST", "192.0.2.7")
     monkeypatch.setattr(doctor.urllib.request, "build_opener", None)  # calling it would fail
     assert doctor.ollama() == "OLLAMA_HOST names another machine; it was not contacted"
+
+
+def test_an_address_that_cannot_be_read_is_explained(monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", ":abc")
+    assert doctor.ollama().startswith("OLLAMA_HOST cannot be read: ':abc' is not the address")
+
+
+def test_a_pipe_of_windows_is_no_error(shelf, monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(doctor.sys, "stdout", pipe)
+    monkeypatch.setattr(doctor, "packages", lambda: [doctor.Package("\u0142", "1", "1", "")])
+    assert doctor.main() == 0
+    pipe.flush()
+    assert b"?        1          1" in pipe.buffer.getvalue()
 
 
 def test_ollama_that_answers(monkeypatch):
@@ -188,6 +208,20 @@ def test_something_else_on_that_port(monkeypatch):
 def test_ollama_that_does_not_answer(shelf, monkeypatch, found, says):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: found)
     assert says in doctor.ollama()
+
+
+@pytest.mark.parametrize(
+    "version, cure", [("2.13.0+cpu", "; python start.py --cuda"), ("2.13.0", "")]
+)
+def test_a_driver_without_a_torch_for_it(monkeypatch, version, cure):
+    import torch
+
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "__version__", version)
+    text = f"a driver is here, but torch {version} cannot use it{cure}"
+    assert doctor._gpu() == (text, 0)
 
 
 def test_cores_of_a_container(tmp_path):

@@ -1,6 +1,8 @@
 """One string chooses the model; what cannot be loaded is refused early, in words."""
 
+import ast
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -206,7 +208,7 @@ def test_an_absent_hub_model_names_the_fix_offline(hub_cache):
 
 
 def test_a_hub_that_does_not_answer_names_the_fix(shelf, tmp_path, monkeypatch):
-    def no_network(repo):
+    def no_network(repo, trust_remote_code):
         raise OSError("could not connect") from LocalEntryNotFoundError("not cached")
 
     monkeypatch.setattr(loading, "snapshot_download", no_snapshot)
@@ -217,7 +219,7 @@ def test_a_hub_that_does_not_answer_names_the_fix(shelf, tmp_path, monkeypatch):
 
 
 def test_another_failure_of_the_hub_keeps_its_own_words(shelf, monkeypatch):
-    def gated(repo):
+    def gated(repo, trust_remote_code):
         raise OSError("You are trying to access a gated repo.")
 
     monkeypatch.setattr(loading, "snapshot_download", no_snapshot)
@@ -282,3 +284,59 @@ def test_importing_the_package_does_not_import_torch():
     code = "import sys, openmodels; sys.exit('torch' in sys.modules)"
     root = Path(openmodels.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+CUSTOM_CODE = """open({mark!r}, "w").close()
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+class Config(Qwen2Config):
+    model_type = "lark"
+class Model(Qwen2ForCausalLM):
+    config_class = Config
+class Tokenizer(Qwen2Tokenizer):
+    pass
+"""
+
+
+@pytest.fixture(params=["config.json", "tokenizer_config.json"])
+def custom(request, tiny, tmp_path, monkeypatch):
+    """A copy of the tiny model whose config or tokenizer needs code of its own; (folder, mark)."""
+    folder = shutil.copytree(tiny, tmp_path / "custom")
+    mark = tmp_path / "code-ran"
+    (folder / "lark.py").write_text(CUSTOM_CODE.format(mark=str(mark)), encoding="utf-8")
+    changes = {
+        "config.json": {
+            "model_type": "lark",
+            "auto_map": {"AutoConfig": "lark.Config", "AutoModelForCausalLM": "lark.Model"},
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "Lark",
+            "auto_map": {"AutoTokenizer": ["lark.Tokenizer", "lark.Tokenizer"]},
+        },
+    }
+    file = folder / request.param
+    content = json.loads(file.read_text(encoding="utf-8")) | changes[request.param]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return folder, mark
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(custom, monkeypatch):
+    folder, mark = custom
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    if json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "lark":
+        with pytest.raises(ValueError, match="load.. never runs such code"):
+            openmodels.load(str(folder))
+    else:  # transformers has a tokenizer for this architecture, and takes that
+        assert type(openmodels.load(str(folder)).tokenizer).__module__.startswith("transformers.")
+    assert not mark.exists()
+
+
+def test_no_model_is_loaded_with_its_code():
+    tree = ast.parse(Path(loading.__file__).read_text(encoding="utf-8"))
+    calls = [
+        call
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("from_pretrained")
+    ]
+    passed = [ast.unparse(keyword) for call in calls for keyword in call.keywords]
+    assert len(calls) == 4
+    assert passed.count("trust_remote_code=False") + passed.count("**options") == len(calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -17,9 +18,13 @@ from urllib.request import url2pathname
 
 import pytest
 
-import start
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+setup_checks = importlib.import_module("setup_checks")
+setup_course = importlib.import_module("setup_course")
+setup_environment = importlib.import_module("setup_environment")
+setup_jupyter = importlib.import_module("setup_jupyter")
+setup_pip = importlib.import_module("setup_pip")
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 CONDA_ONLY = {"python", "pip", "ollama"}  # `ollama` is the server there, the client on pip
 IMPORT_NAMES = {"PIL": "pillow", "yaml": "pyyaml"}  # others differ by `_` and `-` only
@@ -118,13 +123,13 @@ def test_conda_leaves_the_rest_to_pip_with_the_pins():
 
 
 def test_one_oldest_python_everywhere():
-    oldest = ".".join(str(part) for part in start.MIN_PYTHON)
+    oldest = ".".join(str(part) for part in setup_course.MIN_PYTHON)
     assert project()["requires-python"] == f">={oldest}"
     workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
     assert f'"{oldest}"' in workflow
     conda = next(line for line in conda_lines() if line.startswith("python="))
     version = tuple(int(part) for part in re.findall(r"\d+", conda)[:2])
-    assert version >= start.MIN_PYTHON
+    assert version >= setup_course.MIN_PYTHON
 
 
 def imported_modules(source: str) -> set[str]:
@@ -191,7 +196,7 @@ def readme_commands() -> list[list[str]]:
     assert readme.is_file(), "README.md is missing"
     return [
         shlex.split(found.strip(), comments=True)
-        for found in re.findall(r"python3? start\.py([^`\n]*)", readme.read_text("utf-8"))
+        for found in re.findall(r"(?:python3?|py) start\.py([^`\n]*)", readme.read_text("utf-8"))
     ]
 
 
@@ -203,23 +208,43 @@ def test_readme_shows_both_commands():
 
 def test_start_knows_every_option_in_readme(capsys):
     with pytest.raises(SystemExit):
-        start.main(["--help"])
+        setup_course.main(["--help"])
     shown = capsys.readouterr().out
     for arguments in readme_commands():
-        if arguments[:1] == ["test"]:
-            assert "python start.py test" in shown
+        if arguments and not arguments[0].startswith("-"):
+            assert arguments[0] in setup_course.COMMANDS
+            assert f"python start.py {arguments[0]}" in shown
             continue
         assert "python start.py  " in shown
         if "--help" not in arguments:
-            _, unknown = start.build_parser().parse_known_args(arguments)
+            _, unknown = setup_course.build_parser().parse_known_args(arguments)
             assert unknown == [], f"README.md: start.py does not know {unknown}"
         for option in [word for word in arguments if word.startswith("--")]:
             assert option.split("=")[0] in shown
 
 
+def test_no_line_of_readme_needs_a_python_with_the_packages():
+    """`python tools/grade.py` fails with the Python people have; `python start.py grade` runs."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"(?:python3?|py) [\w./-]+[^`\n]*", text)
+    assert {command.split()[1] for command in commands} == {"start.py"}
+    assert all(name in text for name in ("OPENMODELS_CACHE", "OPENMODELS_PROGRESS"))
+    assert all(f"start.py {name}" in text for name in ("doctor", "grade", "bench", "labs", "serve"))
+
+
+def test_readme_states_both_sizes():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line[:2] == "| "}
+    assert rows["CPU"].endswith("| 0.2 GB | 2.5 GB |")
+    assert rows["CUDA"].endswith("| 3 GB | 10 GB |")
+    assert (setup_checks.CPU_DISK, setup_checks.CUDA_DISK) == (2.5e9, 10e9)
+    sizes = [re.findall(r"[\d.]+ GB", size) for size in setup_pip.SIZES.values()]
+    assert sizes == [["0.2 GB", "2.5 GB"], ["3 GB", "10 GB"]]
+
+
 def test_help_shows_the_options_that_pass_through(capsys):
     with pytest.raises(SystemExit) as stopped:
-        start.main(["--help"])
+        setup_course.main(["--help"])
     shown = capsys.readouterr().out
     assert stopped.value.code == 0
     assert all(text in shown for text in ("--no-browser", "--port", "start.py test", "pytest"))
@@ -230,36 +255,40 @@ def test_help_shows_the_options_that_pass_through(capsys):
 
 @pytest.mark.parametrize("version", [(3, 7, 16), (3, 10, 13)])
 def test_old_python_is_refused_with_its_version(version):
-    with pytest.raises(start.SetupError) as seen:
-        start.check_python(version)
+    with pytest.raises(setup_checks.SetupError) as seen:
+        setup_checks.check_python(version)
     assert f"This is Python {version[0]}.{version[1]}.{version[2]};" in str(seen.value)
     assert "3.11 or newer" in str(seen.value)
 
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 14, 1), (4, 0, 0)])
 def test_new_python_is_accepted(version):
-    start.check_python(version)
+    setup_checks.check_python(version)
 
 
 def test_old_python_ends_start_with_1(monkeypatch, capsys):
     def refuse():
-        raise start.SetupError("This is Python 3.9.1; the course needs Python 3.11 or newer.")
+        raise setup_checks.SetupError(
+            "This is Python 3.9.1; the course needs Python 3.11 or newer."
+        )
 
-    monkeypatch.setattr(start, "check_python", refuse)
-    monkeypatch.setattr(start, "prepare", lambda *_: pytest.fail("went on with a wrong Python"))
-    assert start.main(["test"]) == 1
+    monkeypatch.setattr(setup_course, "check_python", refuse)
+    monkeypatch.setattr(
+        setup_course, "prepare", lambda *_: pytest.fail("went on with a wrong Python")
+    )
+    assert setup_course.main(["test"]) == 1
     assert "Python 3.9.1" in capsys.readouterr().err
 
 
 def test_full_disk_is_refused_with_both_sizes():
-    with pytest.raises(start.SetupError, match=r"1\.2 GB are free, about 2\.5 GB"):
-        start.check_disk(free=1.2e9)
+    with pytest.raises(setup_checks.SetupError, match=r"1\.2 GB are free, about 2\.5 GB"):
+        setup_checks.check_disk(free=1.2e9)
 
 
 def test_disk_check_counts_what_is_there_already():
-    start.check_disk(free=1.2e9, present=1.9e9)
-    with pytest.raises(start.SetupError):
-        start.check_disk(free=1.2e9, present=0.5e9)
+    setup_checks.check_disk(free=1.2e9, present=1.9e9)
+    with pytest.raises(setup_checks.SetupError):
+        setup_checks.check_disk(free=1.2e9, present=0.5e9)
 
 
 NO_VERSION = "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 "
@@ -288,14 +317,14 @@ PIP_OUTPUTS = {
 
 @pytest.mark.parametrize("cause", PIP_OUTPUTS)
 def test_pip_failures_are_recognised(cause):
-    assert cause in start.diagnose(PIP_OUTPUTS[cause])
+    assert cause in setup_checks.diagnose(PIP_OUTPUTS[cause])
 
 
 def test_last_useful_line_is_the_last_error():
     output = "Collecting torch\nERROR: first\nERROR: the cause\n[notice] a newer pip exists\n\n"
-    assert start.last_useful_line(output) == "ERROR: the cause"
-    assert start.last_useful_line("one\ntwo\n") == "two"
-    assert start.last_useful_line("") == "(no output)"
+    assert setup_checks.last_useful_line(output) == "ERROR: the cause"
+    assert setup_checks.last_useful_line("one\ntwo\n") == "two"
+    assert setup_checks.last_useful_line("") == "(no output)"
 
 
 @pytest.mark.parametrize(
@@ -311,11 +340,11 @@ def test_last_useful_line_is_the_last_error():
     ],
 )  # fmt: skip
 def test_progress_names_the_package(line, text):
-    assert start.activity(line) == text
+    assert setup_pip.activity(line) == text
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(capsys):
-    progress = start.Progress("1/2 PyTorch")
+    progress = setup_course.Progress("1/2 PyTorch")
     progress.show("downloading torch (190 MB)")
     progress.show("checking numpy")  # too soon after the first line
     progress.end("done")
@@ -334,7 +363,7 @@ def course(tmp_path, monkeypatch):
     """A folder with the two lists and a `.venv` that looks whole; starting a program fails."""
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    python = start.venv_python(tmp_path / ".venv")
+    python = setup_course.venv_python(tmp_path / ".venv")
     python.parent.mkdir(parents=True)
     python.write_text("")
     (tmp_path / ".venv/pyvenv.cfg").write_text(f"version = 3.11.7\nexecutable = {sys.executable}\n")
@@ -351,9 +380,12 @@ def course(tmp_path, monkeypatch):
 def pip_calls(course, monkeypatch):
     """A list of what pip was asked to install, in place of doing it."""
     calls = []
-    monkeypatch.setattr(start, "has_pip", lambda venv: True)
-    monkeypatch.setattr(start, "create_venv", lambda venv: calls.append(["venv"]))
-    monkeypatch.setattr(start, "pip_install", lambda root, title, what: calls.append(what))
+    monkeypatch.setattr(setup_course, "pip_options", lambda venv: {})
+    monkeypatch.setattr(setup_course, "nvidia_gpu", lambda: "")
+    monkeypatch.setattr(setup_course.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(setup_course, "has_pip", lambda venv: True)
+    monkeypatch.setattr(setup_course, "create_venv", lambda venv: calls.append(["venv"]))
+    monkeypatch.setattr(setup_course, "pip_install", lambda root, title, what: calls.append(what))
     return calls
 
 
@@ -363,19 +395,19 @@ COURSE_AND_TESTS = ["--no-build-isolation", "-e", ".[test]"]
 
 
 def test_torch_is_installed_first_and_the_test_extras_are_added(course, pip_calls):
-    start.prepare(course, ["base"])
+    setup_course.prepare(course, ["base"])
     assert pip_calls == [TORCH, COURSE]
     pip_calls.clear()
-    start.prepare(course, ["base", "test"])
+    setup_course.prepare(course, ["base", "test"])
     assert pip_calls == [COURSE_AND_TESTS]
 
 
 def test_one_installation_serves_both_commands(course, pip_calls):
-    start.prepare(course, ["base", "test"])
+    setup_course.prepare(course, ["base", "test"])
     assert pip_calls == [TORCH, COURSE_AND_TESTS]
     pip_calls.clear()
-    start.prepare(course, ["base"])
-    start.prepare(course, ["base", "test"])
+    setup_course.prepare(course, ["base"])
+    setup_course.prepare(course, ["base", "test"])
     assert pip_calls == []
 
 
@@ -383,7 +415,7 @@ def test_installing_silences_jupyterlabs_question_about_news(course, pip_calls):
     """The settings exist in the pinned JupyterLab, and the answer is one it offers."""
     from jupyterlab.commands import get_app_dir
 
-    start.prepare(course, ["base"])
+    setup_course.prepare(course, ["base"])
     written = course / ".venv/share/jupyter/lab/settings/overrides.json"
     [(plugin, settings)] = json.loads(written.read_text(encoding="utf-8")).items()
     folder, name = plugin.split(":")
@@ -396,35 +428,35 @@ def test_installing_silences_jupyterlabs_question_about_news(course, pip_calls):
 
 def test_nothing_is_started_when_nothing_changed(course):
     for part in ("base", "test"):
-        start.stamp(course, part).write_text(start.fingerprint(course))
-    start.prepare(course, ["base", "test"])  # the fixture fails where a program is started
+        setup_course.stamp(course, part).write_text(setup_course.fingerprint(course))
+    setup_course.prepare(course, ["base", "test"])  # the fixture fails where a program is started
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
 def test_a_changed_list_is_installed(course, pip_calls, name):
-    start.prepare(course, ["base"])
+    setup_course.prepare(course, ["base"])
     pip_calls.clear()
     with (course / name).open("a", encoding="utf-8") as file:
         file.write("\n# changed\n")
-    assert start.outdated(course, ["base"]) == ["base"]
-    start.prepare(course, ["base"])
+    assert setup_course.outdated(course, ["base"]) == ["base"]
+    setup_course.prepare(course, ["base"])
     assert pip_calls == [TORCH, COURSE]
 
 
 def test_a_moved_folder_is_installed_again(course, pip_calls):
-    start.prepare(course, ["base"])
+    setup_course.prepare(course, ["base"])
     moved = course.rename(course.with_name("moved"))
-    assert start.outdated(moved, ["base"]) == ["base"]
+    assert setup_course.outdated(moved, ["base"]) == ["base"]
 
 
 def test_an_interrupted_installation_leaves_no_stamp(course, pip_calls, monkeypatch):
     def interrupt(root, title, what):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "pip_install", interrupt)
+    monkeypatch.setattr(setup_course, "pip_install", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        start.prepare(course, ["base"])
-    assert start.outdated(course, ["base"]) == ["base"]
+        setup_course.prepare(course, ["base"])
+    assert setup_course.outdated(course, ["base"]) == ["base"]
 
 
 def test_half_installed_packages_are_forgotten(course):
@@ -432,7 +464,7 @@ def test_half_installed_packages_are_forgotten(course):
     for name in ("whole-1.0.dist-info", "half-1.0.dist-info", "~orch", "package"):
         (site / name).mkdir(parents=True)
     (site / "whole-1.0.dist-info/INSTALLER").write_text("pip\n")
-    start.forget_half_installed(course / ".venv")
+    setup_pip.forget_half_installed(course / ".venv")
     assert sorted(os.listdir(site)) == ["package", "whole-1.0.dist-info"]
 
 
@@ -441,7 +473,7 @@ def damage_settings(venv):
 
 
 def damage_python(venv):
-    start.venv_python(venv).unlink()
+    setup_course.venv_python(venv).unlink()
 
 
 def damage_base(venv):
@@ -455,24 +487,25 @@ def damage_version(venv):
 @pytest.mark.parametrize("damage", [damage_settings, damage_python, damage_base, damage_version])
 def test_a_damaged_venv_is_made_again(course, monkeypatch, damage):
     for part in ("base", "test"):
-        start.stamp(course, part).write_text(start.fingerprint(course))
+        setup_course.stamp(course, part).write_text(setup_course.fingerprint(course))
     damage(course / ".venv")
     done = []
-    monkeypatch.setattr(start, "create_venv", lambda venv: done.append("venv"))
-    monkeypatch.setattr(start, "pip_install", lambda *_: done.append("pip"))
-    start.prepare(course, ["base", "test"])
+    monkeypatch.setattr(setup_course, "pip_options", lambda venv: {"find-links": "/wheels"})
+    monkeypatch.setattr(setup_course, "create_venv", lambda venv: done.append("venv"))
+    monkeypatch.setattr(setup_course, "pip_install", lambda *_: done.append("pip"))
+    setup_course.prepare(course, ["base", "test"])
     assert done == ["venv", "pip", "pip"]
 
 
 def test_a_venv_without_pip_is_made_again(course, monkeypatch):
     failed = subprocess.CompletedProcess([], 1)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    assert not start.has_pip(course / ".venv")
+    assert not setup_course.has_pip(course / ".venv")
 
 
 def test_making_a_venv_removes_the_damaged_one(course, monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
-    start.create_venv(course / ".venv")
+    setup_course.create_venv(course / ".venv")
     assert not (course / ".venv").exists()
     assert "making it again" in capsys.readouterr().out
 
@@ -481,8 +514,8 @@ def test_a_missing_venv_module_is_explained(tmp_path, monkeypatch):
     output = "The virtual environment was not created: ensurepip is not available."
     failed = subprocess.CompletedProcess([], 1, output, "")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(start.SetupError, match="apt install python3-venv"):
-        start.create_venv(tmp_path / ".venv")
+    with pytest.raises(setup_checks.SetupError, match="apt install python3-venv"):
+        setup_course.create_venv(tmp_path / ".venv")
 
 
 def fake_pip(monkeypatch, code: str) -> None:
@@ -496,8 +529,8 @@ def fake_pip(monkeypatch, code: str) -> None:
 def test_failed_pip_names_line_cause_and_log(tmp_path, monkeypatch):
     (tmp_path / ".venv").mkdir()
     fake_pip(monkeypatch, "print('ERROR: [Errno 28] No space left on device'); raise SystemExit(1)")
-    with pytest.raises(start.SetupError) as seen:
-        start.pip_install(tmp_path, "1/2 PyTorch", ["torch==2.13.0"])
+    with pytest.raises(setup_checks.SetupError) as seen:
+        setup_course.pip_install(tmp_path, "1/2 PyTorch", ["torch==2.13.0"])
     text = str(seen.value)
     assert "pip stopped: ERROR: [Errno 28]" in text and "The disk is full" in text
     assert "install.log" in text
@@ -507,7 +540,7 @@ def test_failed_pip_names_line_cause_and_log(tmp_path, monkeypatch):
 def test_pip_that_succeeds_is_shown_and_logged(tmp_path, monkeypatch, capsys):
     (tmp_path / ".venv").mkdir()
     fake_pip(monkeypatch, "print('Collecting numpy==2.4.6')")
-    start.pip_install(tmp_path, "2/2 course and tools", ["-e", "."])
+    setup_course.pip_install(tmp_path, "2/2 course and tools", ["-e", "."])
     assert "2/2 course and tools: done" in capsys.readouterr().out
     assert "Collecting" in (tmp_path / ".venv/install.log").read_text(encoding="utf-8")
 
@@ -520,26 +553,35 @@ def started(monkeypatch):
     """The modules start.py runs, in place of running them; each ends with exit code 5."""
     calls = []
 
-    def record(root, arguments):
+    def record(root, arguments, environment, folder):
         calls.append(arguments)
         return 5
 
-    monkeypatch.setattr(start, "prepare", lambda root, parts: calls.append(parts))
-    monkeypatch.setattr(start, "run", record)
+    def serve(command, root, environment):
+        calls.append(command[1:])
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"])
+
+    def prepare(root, parts, choice):
+        calls.append([*parts, choice] if choice else parts)
+
+    monkeypatch.setattr(setup_course, "prepare", prepare)
+    monkeypatch.setattr(setup_course, "run", record)
+    monkeypatch.setattr(setup_course, "run_server", serve)
+    monkeypatch.setattr(setup_course, "course_environment", lambda root: dict(os.environ))
     return calls
 
 
 def test_test_passes_arguments_and_exit_code(started):
-    assert start.main(["test", "-k", "sizing", "--port"]) == 5
-    assert started == [["base", "test"], ["pytest", "-k", "sizing", "--port"]]
+    assert setup_course.main(["test", "-k", "sizing", "--port"]) == 5
+    assert started == [["base", "test"], ["-m", "pytest", "-k", "sizing", "--port"]]
 
 
 def test_start_runs_the_doctor_then_jupyterlab(started, capsys):
     arguments = ["--no-browser", "--port", "8890", "--allow-root"]
-    assert start.main(arguments) == 5
+    assert setup_course.main(arguments) == 5
     parts, doctor, jupyterlab = started
-    assert (parts, doctor) == (["base"], ["openmodels.doctor"])
-    assert jupyterlab[0] == "jupyterlab"
+    assert (parts, doctor) == (["base"], ["-m", "openmodels.doctor"])
+    assert jupyterlab[:2] == ["-m", "jupyterlab"]
     assert jupyterlab[-3:] == ["--no-browser", "--port=8890", "--allow-root"]
     assert "found a problem" in capsys.readouterr().out
 
@@ -548,11 +590,11 @@ def test_jupyterlab_opens_the_first_page_and_asks_no_other_host(started):
     """The flags exist in the pinned JupyterLab and mean what start.py wants of them."""
     from jupyterlab.labapp import LabApp
 
-    start.main([])
+    setup_course.main([])
     app = LabApp()
-    app.parse_command_line(started[-1][1:])
-    assert app.default_url == f"/lab/tree/{start.FIRST_PAGE}"
-    assert f"--ServerApp.root_dir={start.ROOT}" in started[-1]
+    app.parse_command_line(started[-1][2:])
+    assert app.default_url == f"/lab/tree/{setup_course.FIRST_PAGE}"
+    assert f"--ServerApp.root_dir={ROOT}" in started[-1]
     assert app.news_url is None
     assert app.check_for_updates_class.__name__ == "NeverCheckForUpdate"
     assert app.extension_manager == "readonly"
@@ -560,22 +602,22 @@ def test_jupyterlab_opens_the_first_page_and_asks_no_other_host(started):
 
 
 def test_unknown_command_is_refused(started, capsys):
-    assert start.main(["tset"]) == 1
+    assert setup_course.main(["tset"]) == 1
     assert "'tset'" in capsys.readouterr().err
     assert started == []
 
 
 def test_ctrl_c_is_quiet(monkeypatch, capsys):
-    def interrupt(root, parts):
+    def interrupt(root, parts, choice):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "prepare", interrupt)
-    assert start.main([]) == 130
+    monkeypatch.setattr(setup_course, "prepare", interrupt)
+    assert setup_course.main([]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_first_page_exists():
-    assert (ROOT / start.FIRST_PAGE).is_file()
+    assert (ROOT / setup_course.FIRST_PAGE).is_file()
 
 
 # Continuous integration --------------------------------------------------------------------------

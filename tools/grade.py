@@ -4,7 +4,10 @@ A submission is FOLDER/<learner>.ipynb or FOLDER/<learner>/<any name>.ipynb. Its
 locked cells are put back as the solution has them, by cell id; then it runs in a kernel of its
 own, in an empty folder, with limits on time and memory.
 
-    python tools/grade.py submissions --out grades.csv
+    python start.py grade submissions --out grades.csv
+
+Each line is written to grades.csv.part as soon as it is graded; grades.csv is replaced at the end.
+A grader that is stopped leaves the previous grades.csv whole, and its finished lines in the part.
 
 An exercise is `correct`, `not yet`, `not attempted`, `error` (the check could not run), `time
 limit`, or `not run` (the kernel was gone by then). The limits contain accidents, not attacks: the
@@ -18,18 +21,24 @@ import json
 import os
 import queue
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Self
+from typing import NoReturn, Self
 
 import psutil
 from jupyter_client import KernelManager
 from make_labs import ROOT, LabError, exercises, read_solution, tags
+
+from openmodels import files
 
 MIME = "application/vnd.openmodels.check+json"  # what openmodels.check adds while grading
 LARGEST_FILE = 20_000_000  # bytes
@@ -38,6 +47,8 @@ INTERRUPTED = 3  # seconds an interrupted cell has to stop
 MEMORY_EVERY = 0.2  # seconds between two looks at the memory
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet runs
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
+
+stopping = threading.Event()  # set while the grader ends before all submissions are graded
 
 
 class BrokenFile(Exception):
@@ -61,11 +72,12 @@ class Lab:
 
     @property
     def ids(self) -> list[str]:
+        """Return the ids of the lab's cells, in order."""
         return [cell["id"] for cell in self.cells]
 
     @property
     def restored(self) -> dict[str, dict]:
-        """The cells taken from the solution whatever the learner made of them, by id."""
+        """Return the cells taken from the solution whatever the learner made of them, by id."""
         return {c["id"]: c for c in self.cells if {"check", "locked"} & set(tags(c))}
 
 
@@ -87,21 +99,22 @@ class Grade:
 
     @property
     def score(self) -> int:
+        """Return the number of correct exercises."""
         return list(self.results.values()).count("correct")
 
 
 def find_submissions(folder: Path) -> list[Path]:
-    """The notebooks in the folder and in its subfolders, hidden ones left out."""
-    found = sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")])
+    """Return the notebooks in the folder and in its subfolders, hidden ones left out."""
+    notebooks = sorted([*folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")])
     return [
         path
-        for path in found
+        for path in notebooks
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
 
 
 def read_submission(path: Path, folder: Path) -> list[dict]:
-    """The submission's cells, each with id ("" if it has none), cell_type and source.
+    """Return the submission's cells, each with id ("" if it has none), cell_type and source.
 
     Raises BrokenFile for anything that is not a notebook inside the folder.
     """
@@ -129,7 +142,7 @@ def read_submission(path: Path, folder: Path) -> list[dict]:
 
 
 def choose_lab(cells: list[dict], labs: list[Lab]) -> Lab:
-    """The lab whose cell ids the submission shares most. Raises BrokenFile if it shares none."""
+    """Return the lab that shares most cell ids with the submission; raises BrokenFile if none."""
     ids = {cell["id"] for cell in cells}
     best = max(labs, key=lambda lab: len(ids & set(lab.ids)))
     if not ids & set(best.ids):
@@ -138,7 +151,7 @@ def choose_lab(cells: list[dict], labs: list[Lab]) -> Lab:
 
 
 def restore(cells: list[dict], lab: Lab) -> list[dict]:
-    """The submission with the lab's own check and locked cells in their places.
+    """Return the submission with the lab's own check and locked cells in their places.
 
     A restored cell stays where the learner has it, as long as that is after the cells it follows
     in the lab; otherwise it goes right behind them. Copies of it are dropped.
@@ -210,9 +223,10 @@ class Kernel:
         self.folder.cleanup()
 
     def _environment(self, home: Path) -> dict[str, str]:
-        """Few of the grader's variables, so that no key of the instructor's gets in."""
-        kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        return kept | {
+        """Return few of the grader's variables, so that no key of the instructor's gets in."""
+        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        return passed_on | {
+            "PYTHONUTF8": "1",
             "HOME": str(home),
             "USERPROFILE": str(home),
             "IPYTHONDIR": str(home / ".ipython"),
@@ -251,6 +265,9 @@ class Kernel:
                 late, deadline = True, time.monotonic() + INTERRUPTED
 
     def _watch(self) -> None:
+        """Raise Stopped if the kernel died, uses too much memory, or the grader is ending."""
+        if stopping.is_set():
+            raise Stopped("the grader was stopped")
         if not self.manager.is_alive():
             raise Stopped("kernel died")
         if time.monotonic() - self.memory_seen > MEMORY_EVERY:
@@ -260,17 +277,18 @@ class Kernel:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Bytes held by a process and its children."""
+    """Return the bytes held by a process and its children."""
     total = 0
     try:
-        for one in [process, *process.children(recursive=True)]:
-            total += one.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass  # it ended while it was counted
+        for member in [process, *process.children(recursive=True)]:
+            total += member.memory_info().rss
+    except psutil.Error:
+        pass  # it ended while it was counted, or the system hides it
     return total
 
 
 def _token(process: psutil.Process) -> str | None:
+    """Return the grading token in a process's environment; None if it has none or hides it."""
     try:
         return process.environ().get("OPENMODELS_GRADING")
     except (psutil.Error, OSError):
@@ -278,9 +296,10 @@ def _token(process: psutil.Process) -> str | None:
 
 
 def _kill(process: psutil.Process) -> None:
+    """Kill a process; one that has ended, or that Windows protects while it ends, is left alone."""
     try:
         process.kill()
-    except psutil.NoSuchProcess:
+    except (psutil.Error, OSError):
         pass
 
 
@@ -298,7 +317,7 @@ def run_submission(cells: list[dict], lab: Lab, limits: Limits) -> tuple[str, di
             if number:  # a learner's own `check` must not stand in for the real one
                 source = f"from openmodels.check import check\n{source}"
             try:
-                found, late = kernel.run(source)
+                outcome, late = kernel.run(source)
             except Stopped as stop:
                 status = str(stop)
                 later = [c["id"] for c in cells[place:] if c["id"] in lab.exercises]
@@ -309,16 +328,16 @@ def run_submission(cells: list[dict], lab: Lab, limits: Limits) -> tuple[str, di
             late_before |= late
             status = "time limit" if late else status
             if number:
-                results[number] = _result(found, number, late_before)
+                results[number] = _result(outcome, number, late_before)
                 late_before = False
     return status, results
 
 
-def _result(found: object, number: str, late: bool) -> str:
-    """An exercise's column: what its check said, or why it said nothing."""
+def _result(outcome: object, number: str, late: bool) -> str:
+    """Return an exercise's column: the result of its check, or why there is none."""
     state = "error"
-    if isinstance(found, dict) and found.get("exercise") == number:
-        state = str(found.get("state"))
+    if isinstance(outcome, dict) and outcome.get("exercise") == number:
+        state = str(outcome.get("state"))
     return "time limit" if late and state != "correct" else state
 
 
@@ -343,22 +362,85 @@ def grade(path: Path, folder: Path, labs: list[Lab], limits: Limits) -> Grade:
     return line
 
 
-def write_csv(lines: list[Grade], file) -> None:
-    """Write the grades; a name a spreadsheet would take for a formula gets a quote before it."""
-    labs = {line.lab.name: line.lab for line in lines if line.lab}
-    numbers = [number for _, lab in sorted(labs.items()) for number in lab.exercises.values()]
-    writer = csv.writer(file)
-    writer.writerow(["learner", "file", "status", "score", "max", *numbers])
-    for line in lines:
-        texts = [line.learner, line.file, line.status]
-        safe = ["'" + text if text.startswith(FORMULA) else text for text in texts]
-        total = len(line.lab.exercises) if line.lab else ""
-        results = [line.results.get(number, "") for number in numbers]
-        writer.writerow([*safe, line.score, total, *results])
+def chosen_lab(path: Path, folder: Path, labs: list[Lab]) -> Lab | None:
+    """Return the lab of a submission; None for a file that cannot be graded."""
+    try:
+        return choose_lab(read_submission(path, folder), labs)
+    except (BrokenFile, OSError):
+        return None
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def header(labs: list[Lab | None]) -> list[str]:
+    """Return the columns for submissions of these labs: five of the learner, then the exercises."""
+    names = {lab.name: lab for lab in labs if lab}
+    numbers = [number for _, lab in sorted(names.items()) for number in lab.exercises.values()]
+    return ["learner", "file", "status", "score", "max", *numbers]
+
+
+def row(line: Grade, columns: list[str]) -> list[object]:
+    """Return a line of the CSV; a name that a spreadsheet takes for a formula gets a quote."""
+    texts = [line.learner, line.file, line.status]
+    safe = ["'" + text if text.startswith(FORMULA) else text for text in texts]
+    total = len(line.lab.exercises) if line.lab else ""
+    return [*safe, line.score, total, *(line.results.get(number, "") for number in columns[5:])]
+
+
+def write_csv(path: Path, lines: Iterable[Grade], columns: list[str]) -> Iterator[Grade]:
+    """Write the grades to `path`, each as soon as it is there, and yield them."""
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for line in lines:
+            writer.writerow(row(line, columns))
+            file.flush()  # a grader that is killed leaves this line
+            yield line
+
+
+def grade_all(
+    submissions: list[Path], folder: Path, labs: list[Lab], limits: Limits, jobs: int
+) -> Iterator[Grade]:
+    """Grade submissions, `jobs` at a time, and yield the lines in the order they are finished.
+
+    If the caller stops early, the running kernels end and the waiting submissions are dropped.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        tasks = [pool.submit(grade, path, folder, labs, limits) for path in submissions]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        finally:
+            if not all(task.done() for task in tasks):
+                stopping.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                stopping.clear()
+
+
+def publish(lines: list[Grade], columns: list[str], part: Path, out: Path) -> None:
+    """Replace `out` by the sorted grades in one step, and remove the part file.
+
+    Raises OSError if `out` cannot be replaced; on Windows, because another program has it open.
+    """
+    complete = out.with_name(out.name + ".new")
+    for _ in write_csv(complete, sorted(lines, key=lambda line: line.file), columns):
+        pass
+    try:
+        files.replace(complete, out)
+    except OSError:
+        complete.unlink(missing_ok=True)
+        raise
+    part.unlink(missing_ok=True)
+
+
+def interrupt(signal_number: int, frame: object) -> NoReturn:
+    """Handle SIGTERM as Ctrl-C is handled: kernels end, finished lines stay."""
+    raise KeyboardInterrupt
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python start.py grade", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--lab", help="name of the lab; found from the cell ids if not given")
     parser.add_argument("--out", type=Path, default=Path("grades.csv"), metavar="FILE")
@@ -369,11 +451,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=float, default=3000, metavar="MB", help="per notebook")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="notebooks at a time")
     parser.add_argument("--solutions", type=Path, default=ROOT / "solutions", metavar="DIR")
-    options = parser.parse_args(arguments)
+    return parser
 
-    submissions = find_submissions(options.folder)
-    if not submissions:
-        parser.error(f"no notebook in {options.folder} or in a folder of it")
+
+def find_labs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Lab]:
+    """Return the labs to grade by; ends the program with a message if there is none."""
     try:
         labs = [load_lab(path) for path in sorted(options.solutions.glob("*.ipynb"))]
     except LabError as error:
@@ -383,16 +465,36 @@ def main(arguments: list[str] | None = None) -> int:
         labs = [lab for lab in labs if lab.name == options.lab.removesuffix(".ipynb")]
     if not labs:
         parser.error(f"no such lab in {options.solutions}; there are: {', '.join(names) or 'none'}")
+    return labs
 
+
+def main(arguments: list[str] | None = None) -> int:
+    """Grade the folder of the command line and return the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    submissions = find_submissions(options.folder)
+    if not submissions:
+        parser.error(f"no notebook in {options.folder} or in a folder of it")
+    labs = find_labs(parser, options)
     sys.stdout.reconfigure(errors="replace")  # file names can hold any bytes
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     limits = Limits(options.timeout, options.notebook_timeout, options.memory, threads)
-    with (
-        options.out.open("w", encoding="utf-8", errors="replace", newline="") as out,
-        ThreadPoolExecutor(options.jobs) as pool,
-    ):
-        lines = list(pool.map(lambda path: grade(path, options.folder, labs, limits), submissions))
-        write_csv(lines, out)
+    columns = header([chosen_lab(path, options.folder, labs) for path in submissions])
+    part = options.out.with_name(options.out.name + ".part")
+    lines: list[Grade] = []
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        graded = grade_all(submissions, options.folder, labs, limits, options.jobs)
+        with closing(graded), closing(write_csv(part, graded, columns)) as written:
+            lines.extend(written)
+        publish(lines, columns, part, options.out)
+    except KeyboardInterrupt:
+        print(f"Stopped: the finished lines are in {part}; {options.out} is as it was.")
+        return 130
+    except OSError as error:
+        where = f"; the grades are in {part}" if part.is_file() else ""
+        print(f"{options.out} cannot be written ({error}){where}.", file=sys.stderr)
+        return 1
     print(f"{len(lines)} submissions, grades in {options.out}")
     return 0
 

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
-from openmodels import minis
+from openmodels import files, minis
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -160,7 +160,7 @@ def write_file(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], 
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(draft, file)
+        files.replace(draft, file)
     finally:
         Path(draft).unlink(missing_ok=True)
     return file
@@ -396,9 +396,11 @@ def add_tensor(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: str
 
 
 def cache() -> Path:
-    """Return the folder of exported files: `OPENMODELS_CACHE`, or one in the user's cache."""
-    base = os.environ.get("OPENMODELS_CACHE")
-    return Path(base) if base else Path.home() / ".cache" / "openmodels" / "gguf"
+    """Return the folder of exported files: `OPENMODELS_CACHE`, or one below the home folder.
+
+    Raises OSError, with the variable's name, if the folder cannot be written to.
+    """
+    return files.user_folder("OPENMODELS_CACHE", ".cache", "openmodels", "gguf")
 
 
 def gguf_file(

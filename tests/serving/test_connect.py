@@ -1,5 +1,6 @@
 """Which server a notebook gets: a real one, the stand-in, one for all; and clear words."""
 
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -110,10 +111,45 @@ def test_a_stand_in_that_dies_leaves_its_last_words(monkeypatch):
 @pytest.mark.parametrize("host, address", {
     "127.0.0.1:11434": "http://127.0.0.1:11434", "localhost": "http://localhost:11434",
     "0.0.0.0": "http://127.0.0.1:11434", "http://127.0.0.1:8080/": "http://127.0.0.1:8080",
-    "https://box": "https://box:443",
+    "https://box": "https://box:443", ":8080": "http://127.0.0.1:8080", "::1": "http://[::1]:11434",
+    "https://box/prefix/": "https://box:443/prefix", '" 127.0.0.1 "': "http://127.0.0.1:11434",
 }.items())  # fmt: skip
-def test_what_ollama_host_may_hold(host, address):
-    assert connect._address(host) == address
+def test_what_ollama_host_may_hold(host, address, monkeypatch):
+    asked = []
+    monkeypatch.setattr(connect, "ask", lambda url: asked.append(url))
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with pytest.raises(ConnectionError):
+        connect.connect()
+    assert asked == [address]
+
+
+@pytest.mark.parametrize("host", ["", " ", '""'])
+def test_an_empty_ollama_host_names_no_server(host, monkeypatch, capsys):
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    connect.connect()
+    assert capsys.readouterr().out.endswith(": no Ollama answered\n")
+
+
+def test_a_host_that_is_no_address_is_an_error_with_examples():
+    with pytest.raises(ValueError, match="':abc' is not the address of a server .* Examples"):
+        connect.connect(":abc")
+
+
+def test_the_stand_in_outlives_ctrl_c_on_every_system():
+    assert connect.detached(windows=False) == {"start_new_session": True}
+    flags = connect.detached(windows=True)["creationflags"]
+    names = {"CREATE_NEW_PROCESS_GROUP": 0x200, "CREATE_NO_WINDOW": 0x8000000}
+    assert flags == sum(getattr(subprocess, name, value) for name, value in names.items())
+
+
+def test_a_home_that_cannot_be_written_to_is_named_with_the_cure(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.delenv("OPENMODELS_CACHE")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "file" / "home"))
+    with pytest.raises(OSError, match="Set OPENMODELS_CACHE to a folder of yours"):
+        connect.connect()
+    monkeypatch.setenv("OPENMODELS_CACHE", str(tmp_path / "cache"))  # for the fixture's end
 
 
 def test_a_stand_in_that_nobody_asks_ends_by_itself(tmp_path):

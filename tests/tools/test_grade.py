@@ -4,8 +4,10 @@ import csv
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -276,6 +278,140 @@ def test_what_cannot_be_graded_is_said_at_once(tmp_path, solutions, capsys):
     assert "no notebook in" in err
     assert "no such lab" in err
     assert "there are: 90_demo" in err
+
+
+# --- A grader that is stopped ---------------------------------------------------------------------
+
+YESTERDAY = "learner,file,status\nana,ana.ipynb,ok\n"
+# It finishes the first submissions, and then waits for the end of the grader in the last one.
+WAIT = "import time\ntime.sleep(120)"
+KILL_PARENT = "import os\nos.kill(os.getppid(), 9)\n" + WAIT
+
+
+@pytest.fixture
+def stopped(tmp_path, solutions):
+    """Start the grader on two right submissions and one that waits, beside yesterday's grades."""
+    graders = []
+
+    def start(last: str) -> tuple[subprocess.Popen, Path]:
+        for name in ("ana", "ben"):
+            (tmp_path / f"{name}.ipynb").write_text(CASES["correct"][0])
+        (tmp_path / "zoe.ipynb").write_text(submission({**RIGHT, "ex-1": last}))
+        out = tmp_path / "grades.csv"
+        out.write_text(YESTERDAY)
+        command = [sys.executable, ROOT / "tools" / "grade.py", tmp_path, "--out", out]
+        command += ["--solutions", solutions, "--jobs", "1"]
+        grader = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+        )
+        graders.append(grader)
+        return grader, out
+
+    yield start
+    for grader in graders:
+        grader.kill()
+        grader.wait()
+
+
+def finished_lines(out: Path) -> list[dict]:
+    """Return the lines of the part file; [] before it exists."""
+    part = out.with_name(out.name + ".part")
+    if not part.exists():
+        return []
+    with part.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for_two(grader: subprocess.Popen, out: Path) -> None:
+    """Return once the part file has two lines; the grader must still run."""
+    ends = time.monotonic() + 120
+    while len(finished_lines(out)) < 2:
+        assert grader.poll() is None and time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def check_nothing_is_lost(out: Path) -> None:
+    """Fail unless yesterday's grades are whole and the part has the finished lines."""
+    assert out.read_text() == YESTERDAY
+    lines = finished_lines(out)
+    assert [line["learner"] for line in lines] == ["ana", "ben"]
+    assert [(line["90.1"], line["90.2"], line["score"]) for line in lines] == [
+        ("correct", "correct", "2")
+    ] * 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_stopped_grader_loses_nothing(stopped, name):
+    grader, out = stopped(WAIT)
+    wait_for_two(grader, out)
+    grader.send_signal(getattr(signal, name))
+    said = grader.communicate(timeout=60)[0]
+    check_nothing_is_lost(out)
+    if name != "SIGKILL":
+        assert grader.returncode == 130
+        assert f"finished lines are in {out}.part; {out} is as it was" in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the submission sends a signal")
+def test_a_submission_that_kills_the_grader_takes_no_grades_with_it(stopped):
+    grader, out = stopped(KILL_PARENT)
+    grader.communicate(timeout=120)
+    assert grader.returncode == -signal.SIGKILL
+    check_nothing_is_lost(out)
+
+
+def test_a_complete_run_leaves_no_part(tmp_path, solutions):
+    (tmp_path / "ana.ipynb").write_text(CASES["correct"][0])
+    out = tmp_path / "grades.csv"
+    out.write_text(YESTERDAY)
+    (tmp_path / "grades.csv.part").write_text("of a run that was stopped")
+    lines = run_grader(tmp_path, out, "--solutions", solutions)
+    assert lines["ana"]["score"] == "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ana.ipynb", "grades.csv"]
+
+
+def test_grades_that_are_open_in_a_spreadsheet_stay_and_the_new_ones_are_named(
+    tmp_path, solutions, monkeypatch, capsys
+):
+    """Windows refuses to replace a file that Excel has open."""
+
+    def refuse(draft, target):
+        raise PermissionError(13, "The process cannot access the file")
+
+    (tmp_path / "ana.ipynb").write_text(notebook([cell("x", "1")]))
+    out = tmp_path / "grades.csv"
+    out.write_text(YESTERDAY)
+    monkeypatch.setattr(grade.files, "replace", refuse)
+    monkeypatch.setattr(grade.signal, "signal", lambda *_: None)
+    options = [tmp_path, "--out", out, "--solutions", solutions]
+    assert grade.main([str(option) for option in options]) == 1
+    assert f"the grades are in {out}.part" in capsys.readouterr().err
+    assert out.read_text() == YESTERDAY
+    assert [line["learner"] for line in finished_lines(out)] == ["ana"]
+    assert not out.with_name("grades.csv.new").exists()
+
+
+def test_an_unwritable_place_for_the_grades_is_said(tmp_path, solutions, monkeypatch, capsys):
+    (tmp_path / "ana.ipynb").write_text(notebook([cell("x", "1")]))
+    monkeypatch.setattr(grade.signal, "signal", lambda *_: None)
+    options = [tmp_path, "--out", tmp_path / "no" / "grades.csv", "--solutions", solutions]
+    assert grade.main([str(option) for option in options]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), psutil.NoSuchProcess(1), OSError(5)])
+def test_a_process_that_windows_protects_does_not_stop_the_grader(error):
+    class Protected:
+        def kill(self):
+            raise error
+
+        def children(self, recursive):
+            raise error if isinstance(error, psutil.Error) else psutil.AccessDenied(1)
+
+    grade._kill(Protected())
+    assert grade._memory(Protected()) == 0
 
 
 # --- The course itself ----------------------------------------------------------------------------
