@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 Row = Sequence[str]
 WIDEST = 180  # characters of a line of text
-SHORT = 24  # characters; a column whose cells are all this short is never wrapped
-LONG = 60  # characters; from here on a wrapped column gets more room
+SHORT = 24  # characters; a column is never wrapped if its cells are this short or single words
+LONG = 60  # characters; a wrapped column with longer cells gets more room
 BLANK = ("", "–")
 LINE = "1px solid rgba(128,128,128,0.4)"  # grey, visible on light and on dark pages
 _VALUE = r"[+−-]?\d[\d,]*(?:\.\d+)?(?:\s?%)?(?:\s(?!of\b)[^\W\d]\S{0,11})?"
@@ -40,7 +40,7 @@ def as_html(rows: Sequence[Row], title: str = "") -> str:
         caption = f'<caption style="text-align:left"><b>{html.escape(title)}</b></caption>'
     return (
         '<div style="overflow-x:auto">'
-        '<table style="border-collapse:collapse; line-height:1.3; margin:0">'
+        '<table style="border-collapse:collapse; line-height:1.3; margin:0 0 1em">'
         f"{caption}<thead>{header}</thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -90,11 +90,12 @@ def _block(header: Row, row: Row) -> str:
 def _style(column: Row, label: bool) -> str:
     """Return the CSS of a column's cells. label: this column names the rows."""
     align = "right" if is_numeric(column) and not label else "left"
-    longest = max(len(_visible(cell)) for cell in column)
-    if longest <= SHORT:
+    texts = [_visible(cell) for cell in column]
+    longest = max(map(len, texts))
+    if longest <= SHORT or not any(" " in text for text in texts):
         wrap = "white-space:nowrap"
     else:
-        wrap = f"white-space:normal; min-width:{9 if longest <= LONG else 15}em"
+        wrap = f"white-space:normal; min-width:{9 if longest <= LONG else 13}em"
     return f"text-align:{align}; vertical-align:top; padding:0.25em 1em 0.25em 0; {wrap}"
 
 

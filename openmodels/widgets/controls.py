@@ -86,5 +86,5 @@ def align(controls: Sequence[ipywidgets.DOMWidget]) -> None:
 
 
 def argument_name(control: ipywidgets.DOMWidget) -> str:
-    """Return a control's label as the name of an argument, with _ for spaces and hyphens."""
-    return re.sub("[- ]", "_", control.description)
+    """Return a control's label as the name of an argument, e.g. top_p for "top-p"."""
+    return re.sub(r"\W+", "_", control.description)

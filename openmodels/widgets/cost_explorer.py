@@ -127,12 +127,12 @@ def own_or_api(
         API: catalog.Price,
         card: catalog.Hardware,
         answers_at_once: float,
-        prompt_tokens_per_answer_token: float,
+        prompt_answer_tokens: float,
         years: float,
         dollars_per_kWh: float,
     ) -> tuple[Figure, str]:
-        ratio = prompt_tokens_per_answer_token
-        pair = Comparison(API, card, round(answers_at_once), ratio, years, dollars_per_kWh)
+        answers = round(answers_at_once)
+        pair = Comparison(API, card, answers, prompt_answer_tokens, years, dollars_per_kWh)
         return pair.plot(), pair.describe()
 
     prices = {f"{row.model}, {row.provider}, {row.date}": row for row in offers()}
@@ -142,7 +142,7 @@ def own_or_api(
         choice("API", prices, catalog.get_price(model, provider)),
         choice("card", hardware, catalog.get_hardware(card)),
         slider("answers at once", 1, 32, 1, 1),
-        slider("prompt tokens per answer token", 0, 20, 3, 1),
+        slider("prompt / answer tokens", 0, 20, 3, 1),
         slider("years", 1, 8, 4, 1),
         slider("dollars per kWh", 0.05, 0.6, 0.3, 0.05),
     )

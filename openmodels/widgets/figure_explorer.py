@@ -19,7 +19,7 @@ Draw = Callable[..., tuple[Figure, str]]
 class FigureExplorer(ipywidgets.VBox):
     """Controls, the figure that `draw` returns for their values, and the figure in words.
 
-    draw: gets each control's value under its label, with _ for hyphens and spaces. It returns the
+    draw: gets each control's value under its label, with _ for spaces and signs. It returns the
     figure and what the figure shows; these words stand below it and are its alternative text.
     Where no kernel runs, the words for the first values remain as text.
     """
@@ -59,4 +59,5 @@ def live(draw: Draw, *controls: ipywidgets.DOMWidget) -> FigureExplorer:
 def _image(figure: Figure, alt: str) -> str:
     """Return a figure as HTML with its alternative text."""
     data = base64.b64encode(plots.png(figure)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    address = f"data:image/png;base64,{data}"
+    return f'<img alt="{html.escape(alt)}" style="max-width:100%" src="{address}">'

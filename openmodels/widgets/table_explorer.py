@@ -10,6 +10,7 @@ import ipywidgets
 from openmodels import tables
 from openmodels.widgets.controls import align, argument_name
 
+SCROLL = "auto hidden"  # of a wide table: sideways only
 LookUp = Callable[..., tuple[str, Sequence[tables.Row]]]
 
 
@@ -24,7 +25,7 @@ class TableExplorer(ipywidgets.VBox):
 
     def __init__(self, look_up: LookUp, *controls: ipywidgets.DOMWidget) -> None:
         self.look_up, self.controls = look_up, controls
-        self.words, self.table = ipywidgets.HTML(), ipywidgets.HTML()
+        self.words, self.table = ipywidgets.HTML(), ipywidgets.HTML(layout={"overflow": SCROLL})
         align(controls)
         for control in controls:
             control.observe(self._update, names="value")

@@ -24,6 +24,8 @@ def test_a_refused_value_is_named_with_the_options():
 def test_labels_become_names_of_arguments():
     assert controls.argument_name(controls.slider("top-p", 0, 1, 0.5)) == "top_p"
     assert controls.argument_name(controls.checkbox("at sea")) == "at_sea"
+    ratio = controls.slider("prompt / answer tokens", 0, 20, 3)
+    assert controls.argument_name(ratio) == "prompt_answer_tokens"
 
 
 def pixels(control) -> tuple[int, int]:

@@ -108,3 +108,22 @@ def test_what_the_sampling_explorer_says(model, tokenizer):
     alt = re.search('alt="(.*?)"', picture.value)[1]
     assert alt in words.value
     assert base64.b64decode(re.search('base64,(.*?)"', picture.value)[1]).startswith(PNG)
+
+
+def test_the_axis_stays_and_a_last_bar_holds_the_other_tokens():
+    scores = torch.randn(300, generator=torch.Generator().manual_seed(7)) * 3
+    labels = [f"token {number}" for number in range(sampling_explorer.BARS)]
+    ends = set()
+    for temperature in (0.2, 1.0, 2.0):
+        probabilities, _, size = sampling_explorer.nucleus(scores, temperature, 0.9)
+        [axis] = sampling_explorer.plot_sampling(labels, probabilities, size).axes
+        ends.add(axis.get_xlim())
+        assert list(axis.get_xticks()) == [0, 20, 40, 60, 80, 100]
+        ticks = [label.get_text() for label in axis.get_yticklabels()]
+        assert ticks == [*labels, "the other 288 tokens"]
+        widths = [bar.get_width() for bar in axis.patches]
+        assert sum(widths) == pytest.approx(100, abs=1e-3)
+        assert sum(widths[12:]) == pytest.approx(100 * probabilities[12:].sum().item(), abs=1e-3)
+        inside = sum(bar.get_width() for bar in axis.patches if not bar.get_hatch())
+        assert inside == pytest.approx(100 * probabilities[:size].sum().item(), abs=1e-3)
+    assert ends == {(0, sampling_explorer.AXIS_END)}
