@@ -19,7 +19,10 @@ BLANK = ("", "–")
 LINE = "1px solid rgba(128,128,128,0.4)"  # grey, visible on light and on dark pages
 _VALUE = r"[+−-]?\d[\d,]*(?:\.\d+)?(?:\s?%)?(?:\s(?!of\b)[^\W\d]\S{0,11})?"
 NUMBER = re.compile(rf"(?:at most )?{_VALUE}(?:(?:\s?[–/×]\s?|\sof\s){_VALUE})?")
-DATE = re.compile(r"\b\d{4}-\d\d(?:-\d\d)?\b")
+MAX_ADDRESS = 30  # characters of an address that the page shows
+UNBROKEN = re.compile(  # dates, and numbers with their units
+    r"\b\d{4}-\d\d(?:-\d\d)?\b|\b\d[\d,.]* (?:[KMGT]?B|bits|%|tokens)(?!\w)"
+)
 
 
 def as_html(rows: Sequence[Row], title: str = "") -> str:
@@ -108,14 +111,12 @@ def _html_row(row: Row, styles: Sequence[str], tag: str) -> str:
 
 
 def _linked(cell: str) -> str:
-    """Return a cell's HTML: links for addresses, and dates that are not broken at a hyphen."""
-    parts = []
-    for part in html.escape(cell).split(" "):
-        if part.startswith("https://"):
-            parts.append(f'<a href="{part}">{short_address(part)}</a>')
-        else:
-            parts.append(DATE.sub(r'<span style="white-space:nowrap">\g<0></span>', part))
-    return " ".join(parts)
+    """Return a cell's HTML: links for addresses; dates and numbers with units do not break."""
+    parts = re.split(r"(https://\S+)", html.escape(cell))
+    texts, addresses = parts[::2], parts[1::2]
+    texts = [UNBROKEN.sub(r'<span style="white-space:nowrap">\g<0></span>', t) for t in texts]
+    links = [f'<a href="{address}">{short_address(address)}</a>' for address in addresses]
+    return "".join(text + link for text, link in zip(texts, [*links, ""], strict=True))
 
 
 def _visible(cell: str) -> str:
@@ -125,6 +126,10 @@ def _visible(cell: str) -> str:
 
 
 def short_address(address: str) -> str:
-    """Return the site and the last part of an https address, e.g. "arxiv.org/…/2412.19437"."""
+    """Return the site and the last part of an https address, e.g. "arxiv.org/…/2412.19437".
+
+    An address that stays longer than MAX_ADDRESS is the site alone, e.g. "example.org/…".
+    """
     site, _, path = address.removeprefix("https://").partition("/")
-    return f"{site}/…/{path.rsplit('/', 1)[-1]}" if "/" in path else f"{site}/{path}"
+    short = f"{site}/…/{path.rsplit('/', 1)[-1]}" if "/" in path else f"{site}/{path}"
+    return short if len(short) <= MAX_ADDRESS else f"{site}/…"

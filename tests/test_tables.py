@@ -88,6 +88,7 @@ def test_html_is_escaped_and_addresses_become_short_links():
     assert "mini &lt;b&gt;" in page and "Models &amp; &lt;sizes&gt;</b></caption>" in page
     assert "<sizes>" not in page
     assert '<a href="https://a.example/x/long/y,">a.example/…/y,</a> seen' in page
+    assert tables.short_address("https://a.example/" + "x" * 40) == "a.example/…"
     assert tables.as_html([("a",), ('https://a.example/"><script>',)]).count("<script") == 0
 
 
@@ -106,6 +107,8 @@ def test_short_columns_and_dates_are_not_wrapped():
     page = tables.as_html([("checked",), (remark,)])
     assert '<span style="white-space:nowrap">2026-08-14</span>' in page
     assert cells(page)[0][1] == remark
+    page = tables.as_html([("why",), ("bf16 needs 66.0 GB, and there is no GPU here",)])
+    assert '<span style="white-space:nowrap">66.0 GB</span>' in page
 
 
 def test_rows_have_lines_and_a_wide_table_scrolls():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import ipywidgets
 
 from openmodels.catalog import VERDICTS, Claim
-from openmodels.widgets.controls import align, choice
+from openmodels.widgets.controls import align, choice, status
 
 ALL = "all"
 
@@ -52,7 +52,7 @@ class Ledger(ipywidgets.VBox):
         rows = self.chosen()
         text = f"{len(rows)} of {len(self.rows)} claims. "
         text += f"Verdict: {self.verdict.value}; family: {self.family.value}."
-        self.words.value = f'<div role="status">{html.escape(text)}</div>'
+        self.words.value = status(text)
         self.entries.value = "".join(map(entry_html, rows))
 
     def _repr_mimebundle_(self, **options) -> dict[str, object]:
@@ -67,7 +67,8 @@ def entry_html(row: Claim) -> str:
     links = [f'<a href="{html.escape(url)}">{html.escape(url[8:])}</a>' for url in row.source_urls]
     notebook = f"<br>Shown in chapters/{html.escape(row.experiment)}." if row.experiment else ""
     return (
-        f"<details><summary>{row.id} · <b>{verdict}</b> · {claim}</summary>"
+        f'<details style="line-height:1.6"><summary>'
+        f"{row.id} · <b>{verdict}</b> · {claim}</summary>"
         f"<p>{evidence}{notebook}<br>Checked {row.date_checked}: "
         f"{'; '.join(filter(None, [*links, source]))}</p></details>"
     )

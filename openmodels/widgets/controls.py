@@ -6,6 +6,7 @@ Tab reaches each of them. The arrow keys and the space bar change it.
 from __future__ import annotations
 
 import difflib
+import html
 import re
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +36,7 @@ def choice(
         value=values[0] if value is None else value,
         description=name,
         style={"description_width": "initial"},
-        layout={"width": "max-content", "max_width": "100%"},
+        layout={"width": "max-content", "max_width": "calc(100% - 4px)"},
     )
 
 
@@ -66,6 +67,7 @@ def slider(
         step=step,
         description=name,
         continuous_update=False,
+        readout_format=".0f" if step >= 1 else ".2f",
         layout={"width": "auto", "max_width": FULL_WIDTH},
     )
     align([control])
@@ -83,6 +85,11 @@ def align(controls: Sequence[ipywidgets.DOMWidget]) -> None:
         control.style.description_width = f"{width}ch"
         if isinstance(control, ipywidgets.FloatSlider):
             control.layout.min_width = f"calc({width}ch + {TRACK + READOUT}px)"
+
+
+def status(text: str) -> str:
+    """Return words as HTML that a screen reader announces when they change."""
+    return f'<div role="status" style="line-height:1.4">{html.escape(text)}</div>'
 
 
 def argument_name(control: ipywidgets.DOMWidget) -> str:

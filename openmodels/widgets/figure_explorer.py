@@ -11,7 +11,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from openmodels import plots
-from openmodels.widgets.controls import align, argument_name
+from openmodels.widgets.controls import align, argument_name, status
 
 Draw = Callable[..., tuple[Figure, str]]
 
@@ -37,7 +37,7 @@ class FigureExplorer(ipywidgets.VBox):
         values = {argument_name(control): control.value for control in self.controls}
         figure, text = self.draw(**values)
         self.picture.value = _image(figure, text)
-        self.words.value = f'<div role="status">{html.escape(text)}</div>'
+        self.words.value = status(text)
 
     @property
     def text(self) -> str:

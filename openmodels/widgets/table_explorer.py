@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 
 import ipywidgets
 
 from openmodels import tables
-from openmodels.widgets.controls import align, argument_name
+from openmodels.widgets.controls import align, argument_name, status
 
 SCROLL = "auto hidden"  # of a wide table: sideways only
 LookUp = Callable[..., tuple[str, Sequence[tables.Row]]]
@@ -37,7 +36,7 @@ class TableExplorer(ipywidgets.VBox):
         words, rows = self.look_up(**values)
         self.text = "\n\n".join(filter(None, [words, tables.as_text(rows)]))
         self.table.value = tables.as_html(rows)
-        self.words.value = f'<div role="status">{html.escape(words)}</div>'
+        self.words.value = status(words)
 
     def _repr_mimebundle_(self, **options) -> dict[str, object]:
         return super()._repr_mimebundle_(**options) | {"text/plain": self.text}

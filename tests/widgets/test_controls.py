@@ -28,6 +28,10 @@ def test_labels_become_names_of_arguments():
     assert controls.argument_name(ratio) == "prompt_answer_tokens"
 
 
+def test_a_status_is_escaped_and_announced():
+    assert controls.status("<b>") == '<div role="status" style="line-height:1.4">&lt;b&gt;</div>'
+
+
 def pixels(control) -> tuple[int, int]:
     """Return the label's width in characters, and the pixels that a slider has besides."""
     label = int(control.style.description_width.removesuffix("ch"))

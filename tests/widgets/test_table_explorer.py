@@ -25,7 +25,7 @@ def ships():
 def test_a_choice_changes_the_answer(ships):
     ship, at_sea, crew = ships.controls
     assert ships.text == "The Heron is <here>."
-    assert ships.words.value == '<div role="status">The Heron is &lt;here&gt;.</div>'
+    assert ships.words.value == controls.status("The Heron is <here>.")
     assert ships.table.value == ""
     ship.value, at_sea.value, crew.value = "Tern", True, 30
     assert ships.text == ("The Tern sails with 30.\n\nship  log\nTern  https://a.example/x/y")
