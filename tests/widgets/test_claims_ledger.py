@@ -55,9 +55,9 @@ def test_a_claim_without_a_source_is_marked():
 
 
 def test_without_a_kernel_all_claims_remain_as_text(ledger):
-    shown = ledger._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in shown
-    lines = shown["text/plain"].splitlines()
+    bundle = ledger._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    lines = bundle["text/plain"].splitlines()
     assert len(lines) == 27
     assert lines[1].split(maxsplit=2) == ["a2", "false", "Llama 4 Scout is a lightweight model."]
     assert claims_ledger.ledger_text([]) == "no claim"
