@@ -99,7 +99,7 @@ def _style(column: Row, label: bool) -> str:
         wrap = "white-space:nowrap"
     else:
         wrap = f"white-space:normal; min-width:{9 if longest <= LONG else 13}em"
-    return f"text-align:{align}; vertical-align:top; padding:0.25em 1em 0.25em 0; {wrap}"
+    return f"text-align:{align}; vertical-align:top; padding:0.25em 0.8em 0.25em 0; {wrap}"
 
 
 def _html_row(row: Row, styles: Sequence[str], tag: str) -> str:
