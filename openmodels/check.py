@@ -33,6 +33,7 @@ from pathlib import Path, PurePath
 from types import FunctionType
 from typing import Any
 
+from openmodels import tables
 from openmodels.progress_file import (
     CORRECT,
     NOT_ATTEMPTED,
@@ -601,14 +602,7 @@ class Progress:
         return f"{sum(row[2] == CORRECT for row in self.rows)} of {len(self.rows)} correct."
 
     def __repr__(self) -> str:
-        table = [self.heads, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
-        return "\n".join([*lines, self.summary])
+        return f"{tables.as_text([self.heads, *self.rows])}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        def line(cells: tuple, tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-        body = "".join(line(row, "td") for row in self.rows)
-        return f"<table>{line(self.heads, 'th')}{body}</table><p>{self.summary}</p>"
+        return f"{tables.as_html([self.heads, *self.rows])}<p>{self.summary}</p>"

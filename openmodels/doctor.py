@@ -5,7 +5,6 @@ Nothing leaves the machine: the only request goes to Ollama on a loopback addres
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import platform
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from openmodels import catalog, ollama_host, paths, sizing
+from openmodels import catalog, ollama_host, paths, sizing, tables
 
 PINS = Path(__file__).parents[1] / "constraints.txt"
 NEEDED = (
@@ -252,10 +251,10 @@ class Table:
         self.sections = _sections(found)
 
     def __repr__(self) -> str:
-        return "\n\n".join(_as_text(title, rows) for title, rows in self.sections)
+        return "\n\n".join(tables.as_text(rows, title) for title, rows in self.sections)
 
     def _repr_html_(self) -> str:
-        return "".join(_as_html(title, rows) for title, rows in self.sections)
+        return "".join(tables.as_html(rows, title) for title, rows in self.sections)
 
 
 def table() -> Table:
@@ -297,31 +296,6 @@ def _sections(report: Report) -> list[tuple[str, list[tuple[str, ...]]]]:
             )
         )
     return sections
-
-
-def aligned(rows: list[tuple[str, ...]]) -> str:
-    """A table as text, a line per row, its columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _as_text(title: str, rows: list[tuple[str, ...]]) -> str:
-    return "\n".join([title, "-" * len(title), aligned(rows)])
-
-
-def _as_html(title: str, rows: list[tuple[str, ...]]) -> str:
-    def row(cells: tuple[str, ...], tag: str) -> str:
-        style = 'style="text-align:left"'
-        inside = "".join(f"<{tag} {style}>{html.escape(cell)}</{tag}>" for cell in cells)
-        return f"<tr>{inside}</tr>"
-
-    body = "".join(row(cells, "td") for cells in rows[1:])
-    head = row(rows[0], "th")
-    caption = f'<caption style="text-align:left"><b>{html.escape(title)}</b></caption>'
-    return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
 def main() -> int:

@@ -1,11 +1,12 @@
-"""A learner's first minutes in a real browser: JupyterLab, the first notebook, one slider.
+"""JupyterLab in a real browser: a learner's first minutes, and every widget at two page widths.
 
-Needs Chromium or Google Chrome on this machine; skipped where there is none. Leaves a picture in
+Needs Chromium or Google Chrome on this machine; skipped where there is none. Leaves pictures in
 build/browser/.
 """
 
 import importlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -50,6 +51,50 @@ PICTURE = """area => {
     if (!shown) return null;
     return shown.src || (shown.toDataURL ? shown.toDataURL() : shown.outerHTML);
 }"""
+
+WIDTHS = (1280, 900)  # of the page, in pixels
+TRACK = 150  # pixels of every slider's track, at least
+# One cell per widget that the package offers to notebooks.
+WIDGET_CELLS = {
+    "models": "widgets.models()",
+    "may_i": "widgets.may_i(in_eu=True)",
+    "scores": "widgets.scores()",
+    "fit": "widgets.fit(bandwidth=3e10)",
+    "sampling": "widgets.sampling(*openmodels.load(), 'A lamp costs ', temperature=2.0)",
+    "own_or_api": "widgets.own_or_api()",
+    "Ledger": "widgets.Ledger(catalog.claims())",
+}
+TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
+SLIDERS = """() => [...document.querySelectorAll(".jp-Notebook .widget-slider")].map(slider => {
+    const track = slider.querySelector(".noUi-target").getBoundingClientRect();
+    const page = slider.closest(".jp-OutputArea-output").getBoundingClientRect();
+    const end = slider.querySelector(".widget-readout").getBoundingClientRect().right;
+    const label = slider.querySelector(".widget-label");
+    return {name: label.textContent, track: track.width, inside: end <= page.right + 1,
+            label: label.scrollWidth <= label.clientWidth};
+})"""
+# Of each table: whether the page shows all of it or can scroll it, and the cells that break a date.
+TABLES = """() => [...document.querySelectorAll(".jp-Notebook table")].map(table => {
+    const frame = table.closest(".widget-html") ?? table.parentElement;
+    const page = table.closest(".jp-OutputArea-output").getBoundingClientRect();
+    const broken = [...table.querySelectorAll("td")].filter(cell => {
+        const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        while (text.nextNode()) {
+            const date = /\\d{4}-\\d\\d(-\\d\\d)?/.exec(text.currentNode.data);
+            if (!date) continue;
+            const range = document.createRange();
+            range.setStart(text.currentNode, date.index);
+            range.setEnd(text.currentNode, date.index + date[0].length);
+            if (range.getClientRects().length > 1) return true;
+        }
+        return false;
+    });
+    const scrolls = ["auto", "scroll"].includes(getComputedStyle(frame).overflowX);
+    const fits = table.getBoundingClientRect().right <= page.right + 1;
+    const inside = frame.getBoundingClientRect().right <= page.right + 1;
+    return {inside: inside && (fits || scrolls), broken: broken.map(cell => cell.innerText),
+            aligned: [...table.querySelectorAll("th")].map(h => getComputedStyle(h).textAlign)};
+})"""
 
 
 def chromium() -> str | None:
@@ -119,7 +164,7 @@ def wait_for(server: subprocess.Popen, port: int, log: Path) -> None:
 
 
 @pytest.fixture
-def page():
+def page(request):
     """An empty page; afterwards its picture is taken and no request may have left this machine."""
     program = chromium()
     if program is None:
@@ -137,7 +182,7 @@ def page():
         page.requested = requested
         yield page
         SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SHOTS / f"{Path(setup_jupyter.FIRST_PAGE).stem}.png")
+        page.screenshot(path=SHOTS / f"{request.node.name}.png")
         browser.close()
 
 
@@ -210,6 +255,48 @@ def test_the_first_notebook_in_a_browser(course, page, address):
     assert any("/api/kernels" in url for url in page.requested)
     assert elsewhere(page.requested) == []
     assert notebooks.outside(course) == ""
+
+
+def notebook_of_widgets(path: Path) -> None:
+    """Write a notebook with every widget and table of the package, not run yet."""
+    imports = "import openmodels\nfrom openmodels import catalog, check, doctor, minis, widgets"
+    cells = [imports, *WIDGET_CELLS.values(), *TABLE_CELLS]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = kernel  # otherwise JupyterLab asks for a kernel
+    nbformat.write(notebook, path)
+
+
+def test_every_widget_at_two_page_widths(course, page, address):
+    notebook_of_widgets(course / "widgets.ipynb")
+    # In a workspace of its own: the usual one opens the notebook of the test above again.
+    place = f"/lab/tree/{start.FIRST_PAGE}", "/lab/workspaces/widgets/tree/widgets.ipynb"
+    page.goto(address.replace(*place))
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    expect(cells).to_have_count(1 + len(WIDGET_CELLS) + len(TABLE_CELLS), timeout=PATIENCE * 1000)
+    run_all(page)
+    expect(page.locator(".jp-Notebook .widget-slider")).to_have_count(6, timeout=PATIENCE * 1000)
+    expect(page.locator(".jp-Notebook table")).to_have_count(9, timeout=PATIENCE * 1000)
+    assert notebooks.unexpected(saved(page, course / "widgets.ipynb")) == []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(500)  # JupyterLab lays the page out again
+        sliders, tables = page.evaluate(SLIDERS), page.evaluate(TABLES)
+        print(width, {slider["name"]: round(slider["track"]) for slider in sliders})
+        assert [s for s in sliders if s["track"] < TRACK or not s["inside"] or not s["label"]] == []
+        assert [table for table in tables if not table["inside"] or table["broken"]] == []
+        assert tables[0]["aligned"] == ["left"] * 3 + ["right"] + ["left"] * 3  # of the models
+
+
+def test_every_widget_of_the_notebooks_is_measured():
+    calls = set()
+    for path in notebooks.notebooks("chapters") + notebooks.notebooks("solutions"):
+        for cell in notebooks.code_cells(nbformat.read(path, as_version=4)):
+            calls |= set(re.findall(r"widgets\.(\w+)\(", cell.source))
+    assert {"sampling", "own_or_api", "Ledger"} <= calls  # the pattern finds them
+    values = {"cards", "load_of", "next_logits", "nucleus", "panel", "perplexity"}
+    values |= {"runs", "runs_at_all"}  # these return numbers and texts
+    assert calls - values <= set(WIDGET_CELLS)
 
 
 def test_addresses_elsewhere_are_recognised():

@@ -4,9 +4,9 @@
 the scores in its model card.
 """
 
-import html
 import json
 
+from openmodels import tables
 from openmodels.paths import ROOT, build_dir, shipped_dir, weights_dir
 
 __all__ = ["ROOT", "Scores", "TASK_WORDS", "build_dir", "scores", "shipped_dir", "weights_dir"]
@@ -64,14 +64,10 @@ class Scores:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join("{:44} {:>8} {:>7}   {}".format(*row) for row in self.rows())
+        return tables.as_text(self.rows())
 
     def _repr_html_(self) -> str:
-        head, *body = (
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows()
-        )
-        return f"<table>{head.replace('td>', 'th>')}{''.join(body)}</table>"
+        return tables.as_html(self.rows())
 
 
 def scores(name: str) -> Scores:

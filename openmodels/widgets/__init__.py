@@ -1,30 +1,43 @@
-"""Interactive figures and tables for notebooks. Importing the package loads no torch."""
+"""Interactive figures and tables for notebooks. Importing the package loads no torch.
+
+Each explorer has a module of its own, which is loaded when its name is first used.
+"""
 
 import importlib
 
-_HOMES = {
-    "models": "explorers",
-    "may_i": "explorers",
-    "scores": "explorers",
-    "fit": "explorers",
-    "load_of": "explorers",
-    "runs": "explorers",
-    "runs_at_all": "explorers",
-    "sampling": "controls",
+_MODULES = {
+    "choice": "controls",
+    "checkbox": "controls",
     "slider": "controls",
-    "live": "controls",
-    "own_or_api": "controls",
-    "cards": "controls",
-    "choices": "controls",
-    "next_logits": "controls",
-    "nucleus": "controls",
-    "panel": "controls",
-    "Ledger": "controls",
+    "FigureExplorer": "figure_explorer",
+    "live": "figure_explorer",
+    "TableExplorer": "table_explorer",
+    "filter_models": "model_explorer",
+    "models": "model_explorer",
+    "runs": "model_explorer",
+    "runs_at_all": "model_explorer",
+    "may_i": "licence_explorer",
+    "scores": "score_explorer",
+    "fit": "memory_explorer",
+    "load_of": "memory_explorer",
+    "next_logits": "sampling_explorer",
+    "nucleus": "sampling_explorer",
+    "panel": "sampling_explorer",
+    "perplexity": "sampling_explorer",
+    "sampling": "sampling_explorer",
+    "cards": "cost_explorer",
+    "offers": "cost_explorer",
+    "own_or_api": "cost_explorer",
+    "Ledger": "claims_ledger",
 }
+__all__ = sorted(_MODULES)
 
 
-def __getattr__(name: str):
-    if name in _HOMES:
-        module = importlib.import_module(f"openmodels.widgets.{_HOMES[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'openmodels.widgets' has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'openmodels.widgets' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"openmodels.widgets.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

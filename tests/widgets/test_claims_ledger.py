@@ -6,17 +6,17 @@ import html
 import pytest
 
 from openmodels import catalog
-from openmodels.widgets import controls
+from openmodels.widgets import claims_ledger
 
 
 @pytest.fixture
 def ledger():
-    return controls.Ledger(catalog.claims())
+    return claims_ledger.Ledger(catalog.claims())
 
 
 def test_all_claims_are_there_at_first(ledger):
     assert ledger.chosen() == catalog.claims()
-    assert ledger.found.value.count("<details>") == len(catalog.claims())
+    assert ledger.entries.value.count("<details ") == len(catalog.claims())
     assert 'role="status"' in ledger.words.value
     assert "27 of 27 claims" in ledger.words.value
 
@@ -33,13 +33,13 @@ def test_both_lists_filter_together(ledger):
     ledger.family.value, ledger.verdict.value = "DeepSeek", "outdated"
     assert [row.id for row in ledger.chosen()] == ["d5"]
     ledger.verdict.value = "false"
-    assert ledger.found.value == ""
+    assert ledger.entries.value == ""
     assert "0 of 27 claims" in ledger.words.value
 
 
 def test_an_entry_tells_evidence_sources_and_notebook(ledger):
     for row in catalog.claims():
-        entry = controls._entry(row)
+        entry = claims_ledger.entry_html(row)
         assert html.escape(row.evidence) in entry and row.date_checked in entry
         assert all(f'href="{html.escape(url)}"' in entry for url in row.source_urls)
         assert ("Shown in chapters/" + row.experiment in entry) == bool(row.experiment)
@@ -47,15 +47,17 @@ def test_an_entry_tells_evidence_sources_and_notebook(ledger):
 
 def test_a_claim_without_a_source_is_marked():
     row = dataclasses.replace(catalog.get_claim("a2"), verified=False, claim="<b>6 & 7</b>")
-    assert "UNVERIFIED" in controls._entry(row) and "UNVERIFIED" in controls.ledger_text([row])
-    assert "<b>6" not in controls._entry(row)
-    assert "UNVERIFIED" not in controls._entry(catalog.get_claim("a2"))
+    assert "UNVERIFIED" in claims_ledger.entry_html(
+        row
+    ) and "UNVERIFIED" in claims_ledger.ledger_text([row])
+    assert "<b>6" not in claims_ledger.entry_html(row)
+    assert "UNVERIFIED" not in claims_ledger.entry_html(catalog.get_claim("a2"))
 
 
 def test_without_a_kernel_all_claims_remain_as_text(ledger):
-    shown = ledger._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in shown
-    lines = shown["text/plain"].splitlines()
+    bundle = ledger._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    lines = bundle["text/plain"].splitlines()
     assert len(lines) == 27
     assert lines[1].split(maxsplit=2) == ["a2", "false", "Llama 4 Scout is a lightweight model."]
-    assert controls.ledger_text([]) == "no claim"
+    assert claims_ledger.ledger_text([]) == "no claim"
