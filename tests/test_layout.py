@@ -20,6 +20,7 @@ LAYERS = (
     "minis",
     "isolation",
     "harbour",
+    "plots",
 )
 HEAVY = ("torch", "transformers", "starlette")
 LIGHT = (

@@ -24,7 +24,7 @@ EVERY = CHAPTERS + UNEXECUTED
 LINES, MEDIAN_LINES, WORDS = 20, 5, 80
 OPENING = ("You will do", "You will learn", "You need")
 UNWANTED = ("leverage", "comprehensive", "cutting-edge", "dive into", "unlock", "seamless")
-MARKS = ("# NBVAL_CHECK_OUTPUT", "# NBVAL_IGNORE_OUTPUT", "# NBVAL_RAISES_EXCEPTION")
+NBVAL_TAGS = (notebooks.CHECK_TAG, "nbval-ignore-output", "raises-exception")
 SOLUTION_MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
 TOP_FOLDERS = "home|Users|root|tmp|usr|opt|var|mnt|private|srv|work|workspace|builds?"
 MACHINE_PATH = re.compile(rf"(?<![\w.:/-])/(?:{TOP_FOLDERS})/\w|\b[A-Z]:\\{{1,2}}\w")
@@ -98,11 +98,9 @@ def not_python(notebook) -> list[str]:
 
 
 def code_lines(cell) -> int:
-    """Lines of a code cell, without blank ones and the marks for nbval and for solutions."""
+    """Lines of a code cell, without blank ones and the marks of solutions."""
     lines = cell.source.strip().splitlines()
-    return len(
-        [line for line in lines if line.strip() and line.strip() not in MARKS + SOLUTION_MARKS]
-    )
+    return len([line for line in lines if line.strip() and line.strip() not in SOLUTION_MARKS])
 
 
 def prose(cell) -> str:
@@ -246,14 +244,16 @@ def unwanted_words(notebook) -> list[str]:
 
 
 def bad_marks(notebook) -> list[str]:
-    """Marks for nbval that it would not see, and those that keep a cell from running."""
+    """Return marks that learners would see, tags nbval does not know, and cells it never runs."""
     found = []
     for cell in code_cells(notebook):
-        for line in cell.source.splitlines():
-            if "NBVAL" in line and line not in MARKS:
-                found.append(f"{cell.id}: {line!r} is none of {', '.join(MARKS)}, alone on a line")
-        if "nbval-skip" in notebooks.tags(cell):
-            found.append(f"{cell.id}: is never run")
+        if "NBVAL" in cell.source:
+            found.append(f"{cell.id}: marks for nbval are tags of the cell, e.g. {NBVAL_TAGS[0]}")
+        found += [
+            f"{cell.id}: the tag {tag!r} is none of {', '.join(NBVAL_TAGS)}"
+            for tag in notebooks.tags(cell)
+            if "nbval" in tag and tag not in NBVAL_TAGS
+        ]
     return found
 
 
@@ -311,8 +311,8 @@ def test_marks_for_nbval(path):
     notebook = read(path)
     assert bad_marks(notebook) == []
     if path in CHAPTERS:
-        marked = [cell for cell in code_cells(notebook) if MARKS[0] in cell.source]
-        assert marked, "no cell is marked # NBVAL_CHECK_OUTPUT: no stored output is compared"
+        marked = [c for c in code_cells(notebook) if notebooks.CHECK_TAG in notebooks.tags(c)]
+        assert marked, f"no cell is tagged {notebooks.CHECK_TAG}: no stored output is compared"
         assert [cell.id for cell in marked if not cell.outputs] == []
 
 
@@ -429,7 +429,7 @@ def test_words_and_lines_are_counted():
         f"## A heading\nTwo words — [and a link](https://example.org/x).\n\n{table}\n\n{folded}"
     )
     assert text_words(text(source)) == 5
-    assert code_lines(code("# NBVAL_CHECK_OUTPUT\nx = 1\n\nx\n")) == 2
+    assert code_lines(code("### BEGIN SOLUTION\nx = 1\n\nx\n")) == 2
     assert over_budget(notebook_of(text("word " * WORDS), code("x = 1\n" * MEDIAN_LINES))) == []
     assert over_budget(notebook_of(text("word " * (WORDS + 1))))
     assert over_budget(notebook_of(code("x = 1\n" * (LINES + 1)), *[code("x") for _ in range(9)]))
@@ -517,8 +517,15 @@ def test_words_of_others_are_found():
     assert unwanted_words(notebook_of(text(good))) == []
 
 
-def test_marks_that_nbval_would_miss_are_found():
-    assert bad_marks(notebook_of(code("x  # NBVAL_CHECK_OUTPUT")))
-    assert bad_marks(notebook_of(code("# NBVAL_CHECK_OUTPUT: the lesson\nx")))
-    assert bad_marks(notebook_of(code("# NBVAL_SKIP\nx")))
-    assert bad_marks(notebook_of(code("# NBVAL_CHECK_OUTPUT\nx"))) == []
+def tagged(tag: str):
+    cell = code("x")
+    cell.metadata["tags"] = [tag]
+    return cell
+
+
+def test_marks_that_learners_see_or_nbval_misses_are_found():
+    assert bad_marks(notebook_of(code("# NBVAL_CHECK_OUTPUT\nx")))
+    assert bad_marks(notebook_of(tagged("nbval-skip")))
+    assert bad_marks(notebook_of(tagged("nbval_check_output")))
+    for tag in (*NBVAL_TAGS, "check"):
+        assert bad_marks(notebook_of(tagged(tag))) == []
