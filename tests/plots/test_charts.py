@@ -104,6 +104,17 @@ def figures(tokenizer) -> dict[str, plots.DescribedFigure]:
     }
 
 
+def outside_the_view(figure: plots.DescribedFigure) -> set[int]:
+    """Return the ids of tick labels that are not drawn, since their tick lies beyond the axis."""
+    return {
+        id(tick.label1)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+
+
 def text_areas(figure: plots.DescribedFigure) -> list[tuple[str, np.ndarray]]:
     """Return every text of a figure with the pixels (rows, columns, 3) around it."""
     figure.set_dpi(300)
@@ -118,7 +129,7 @@ def text_areas(figure: plots.DescribedFigure) -> list[tuple[str, np.ndarray]]:
             max(round(height - box.y1), 0) : max(round(height - box.y0), 0),
             max(round(box.x0), 0) : max(round(box.x1), 0),
         ]
-        if text.get_text().strip() and area.size:
+        if text.get_text().strip() and area.size and id(text) not in outside_the_view(figure):
             areas.append((text.get_text(), area))
     return areas
 
