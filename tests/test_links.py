@@ -61,9 +61,9 @@ def expected_path() -> list[Path]:
 
 
 def test_next_links_lead_through_every_notebook_once():
-    found = [notebooks.name(path) for path in next_path(ROOT / start.FIRST_PAGE)]
-    assert found == [notebooks.name(path) for path in expected_path()]
-    assert set(found) == {notebooks.name(path) for path in notebooks.notebooks("chapters", "labs")}
+    names = [notebooks.name(path) for path in next_path(ROOT / start.FIRST_PAGE)]
+    assert names == [notebooks.name(path) for path in expected_path()]
+    assert set(names) == {notebooks.name(path) for path in notebooks.notebooks("chapters", "labs")}
 
 
 @pytest.mark.parametrize("path", notebooks.notebooks("chapters", "labs"), ids=notebooks.name)

@@ -7,17 +7,23 @@ Every chart takes `conclusion`, a sentence that its alt text begins with.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from openmodels.plots import describe
 from openmodels.plots.figure import DescribedFigure, canvas
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from openmodels.inside.architecture import Part
 
 DARK, LIGHT = "#17406d", "#c9d6e3"
 MIDDLE = "#6b97c6"  # black on it is readable, and white on its inverse
@@ -231,7 +237,9 @@ def answers(rows: Mapping[str, Mapping[str, str]], *, conclusion: str = "") -> D
 
 
 @matplotlib.rc_context(LOOK)
-def tokens(tokenizer: Any, text: str, *, conclusion: str = "") -> DescribedFigure:
+def tokens(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, conclusion: str = ""
+) -> DescribedFigure:
     """Draw the text cut into its tokens, each with its id below; a space shows as ␣."""
     ids = tokenizer(text)["input_ids"]
     pieces = [tokenizer.decode([token]).replace(" ", "␣") for token in ids]
@@ -275,7 +283,7 @@ def chances(
 
 
 @matplotlib.rc_context(LOOK)
-def blocks(layers: Mapping[str, Sequence], *, conclusion: str = "") -> DescribedFigure:
+def blocks(layers: Mapping[str, Sequence[Part]], *, conclusion: str = "") -> DescribedFigure:
     """Draw decoder layers side by side, two in a row, each a stack of its tensors.
 
     layers: title to the `inside.architecture.Part`s of a layer. The filled part of a row is the
@@ -295,7 +303,7 @@ def blocks(layers: Mapping[str, Sequence], *, conclusion: str = "") -> Described
     return figure
 
 
-def _groups(parts: Sequence) -> dict[str, int]:
+def _groups(parts: Sequence[Part]) -> dict[str, int]:
     """Return the parameters by group, in order; parts without a group have no heading."""
     inside: dict[str, int] = {}
     for part in parts:
@@ -304,7 +312,8 @@ def _groups(parts: Sequence) -> dict[str, int]:
     return inside
 
 
-def _stack(axis: Axes, parts: Sequence, rows: int) -> None:
+def _stack(axis: Axes, parts: Sequence[Part], rows: int) -> None:
+    """Draw the tensors of a layer from top to bottom, on axes with room for `rows` of them."""
     total, inside = sum(part.parameters for part in parts), _groups(parts)
     at, group = 0, ""
     for part in parts:
@@ -321,7 +330,8 @@ def _stack(axis: Axes, parts: Sequence, rows: int) -> None:
     axis.set(xlim=(-0.01, 1.01), ylim=(rows + 0.4, 0))
 
 
-def _row(axis: Axes, at: float, text: str, parameters: int, **font) -> None:
+def _row(axis: Axes, at: float, text: str, parameters: int, **font: object) -> None:
+    """Write a text and its number of parameters in the row that starts at `at`."""
     font |= {"va": "center", "fontsize": 8}
     axis.text(0.015, at + 0.53, text, **font)
     axis.text(0.985, at + 0.53, describe.short(parameters), ha="right", **font)
@@ -329,7 +339,7 @@ def _row(axis: Axes, at: float, text: str, parameters: int, **font) -> None:
 
 @matplotlib.rc_context(LOOK)
 def masks(
-    panels: Mapping[str, object],
+    panels: Mapping[str, ArrayLike],
     x: str = "token looked at",
     y: str = "token that looks",
     first: int = 1,
@@ -360,7 +370,7 @@ def masks(
 
 @matplotlib.rc_context(LOOK)
 def heat(
-    panels: Mapping[str, object],
+    panels: Mapping[str, ArrayLike],
     rows: Sequence[str],
     x: str,
     shade: str,

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from openmodels.inside.architecture import Part
 
 LISTED = 5  # points of a line that are all written out; a longer line gives its ends and extremes
+
+LOGARITHMIC = {
+    "": "",
+    "x": "; logarithmic x axis",
+    "y": "; logarithmic y axis",
+    "xy": "; logarithmic axes",
+}
 
 
 def sentences(*parts: str) -> str:
@@ -37,7 +49,7 @@ def listed(pairs: Iterable[tuple[str, str]]) -> str:
 
 def _flat(label: str) -> str:
     """Return a label in one line."""
-    return " ".join(str(label).split())
+    return ", ".join(str(label).splitlines())
 
 
 def _percent(share: float) -> str:
@@ -49,11 +61,8 @@ def lines(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, log: str
 ) -> str:
     """Describe lines: every point of a short one, ends and extremes of a longer one."""
-    scales = [name for name, axis in ((x, "x"), (y, "y")) if axis in log]
-    logarithmic = f", {' and '.join(scales)} in logarithms" if scales else ""
-    first = f"Line chart of {y} by {x}{logarithmic}"
     return sentences(
-        first,
+        f"Line chart of {y} by {x}{LOGARITHMIC[''.join(sorted(log))]}",
         *(f"{label}: {curve(xs, ys)}".lstrip(": ") for label, (xs, ys) in series.items()),
     )
 
@@ -126,7 +135,7 @@ def timeline(
         for name, (day, value) in names.items()
     ]
     return sentences(
-        f"Timeline of {y}, in logarithms",
+        f"Timeline of {y}; logarithmic y axis",
         *texts,
         f"Named: {listed(marked)}" if marked else "",
         f"Line at {number(level[1])}: {level[0]}" if level else "",
@@ -140,7 +149,7 @@ def answers(rows: Mapping[str, Mapping[str, str]]) -> str:
         by_answer: dict[str, list[str]] = {}
         for question, answer in row.items():
             by_answer.setdefault(answer, []).append(_flat(question))
-        groups = [f"{answer}: {', '.join(found)}" for answer, found in by_answer.items()]
+        groups = [f"{answer}: {', '.join(uses)}" for answer, uses in by_answer.items()]
         texts.append(f"{_flat(label)}, {'; '.join(groups)}")
     return sentences("Grid of answers", *texts)
 
@@ -156,11 +165,11 @@ def chances(panels: Mapping[str, tuple[Sequence[str], Sequence[float], int]]) ->
     for title, (labels, shares, kept) in panels.items():
         top = zip(labels[:3], map(_percent, shares[:3]), strict=True)
         nucleus = f"{kept} tokens in the nucleus" if kept != 1 else "1 token in the nucleus"
-        texts.append(f"{title}: {listed(top)}; {nucleus}")
+        texts.append(f"{_flat(title)}: {listed(top)}; {nucleus}")
     return sentences("Bars of the likeliest next tokens by chance", *texts)
 
 
-def blocks(layers: Mapping[str, Sequence]) -> str:
+def blocks(layers: Mapping[str, Sequence[Part]]) -> str:
     """Describe layers: parameters of each, and the share of its largest group or tensor."""
     texts = []
     for title, parts in layers.items():
@@ -170,22 +179,22 @@ def blocks(layers: Mapping[str, Sequence]) -> str:
             sizes[name] = sizes.get(name, 0) + part.parameters
         total, largest = sum(sizes.values()), max(sizes, key=lambda name: sizes[name])
         share = _percent(sizes[largest] / total)
-        texts.append(f"{title}: {len(parts)} tensors, {short(total)}, {share} in {largest}")
+        texts.append(f"{_flat(title)}: {len(parts)} tensors, {short(total)}, {share} in {largest}")
     return sentences("The tensors of one decoder layer per model, with their parameters", *texts)
 
 
-def masks(panels: Mapping[str, object], x: str, y: str, first: int) -> str:
+def masks(panels: Mapping[str, ArrayLike], x: str, y: str, first: int) -> str:
     """Describe masks: how many tokens the last one reaches, and the most that any reaches."""
     texts = []
     for title, mask in panels.items():
         seen = np.asarray(mask, dtype=bool)  # (tokens, tokens)
         last, most = int(seen[-1].sum()), int(seen.sum(1).max())
-        text = f"{title}: token {first + len(seen) - 1} reaches {last} tokens"
+        text = f"{_flat(title)}: token {first + len(seen) - 1} reaches {last} tokens"
         texts.append(text if most == last else f"{text}, and none more than {most}")
-    return sentences(f"Squares with a {y} per row and a {x} per column", *texts)
+    return sentences(f"Squares: each row is a {y}, each column a {x}", *texts)
 
 
-def heat(panels: Mapping[str, object], rows: Sequence[str], x: str, shade: str) -> str:
+def heat(panels: Mapping[str, ArrayLike], rows: Sequence[str], x: str, shade: str) -> str:
     """Describe shades: the highest and lowest share of every panel, with row and column."""
     texts = []
     for title, panel in panels.items():
@@ -195,7 +204,7 @@ def heat(panels: Mapping[str, object], rows: Sequence[str], x: str, shade: str) 
             row, column = np.unravel_index(place, values.shape)
             share = f"{100 * values[row, column]:.0f}"
             ends.append(f"{name} {share} in {rows[row]}, {x} {column}")
-        texts.append(f"{title}: {'; '.join(ends)}")
+        texts.append(f"{_flat(title)}: {'; '.join(ends)}")
     return sentences(f"Shades for {shade}, {len(rows)} rows", *texts)
 
 

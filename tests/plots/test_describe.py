@@ -36,7 +36,7 @@ def test_lines_name_axes_scales_and_series():
     series = {"dense": ([1, 2], [3, 4]), "mixture": ([1, 2], [5, 6])}
     figure = plots.lines(series, x="tokens", y="GB", log="x", conclusion="Both grow")
     assert figure.alt == (
-        "Both grow. Line chart of GB by tokens, tokens in logarithms. "
+        "Both grow. Line chart of GB by tokens; logarithmic x axis. "
         "dense: 3 at 1, 4 at 2. mixture: 5 at 1, 6 at 2."
     )
     nameless = plots.lines({"": ([1, 2], [3, 4])}, x="tokens", y="GB").alt
@@ -44,7 +44,7 @@ def test_lines_name_axes_scales_and_series():
 
 
 def test_bars_give_every_value():
-    alt = plots.bars({"8 bits,\none scale": 1.234, "4 bits": -20}, x="error (%)").alt
+    alt = plots.bars({"8 bits\none scale": 1.234, "4 bits": -20}, x="error (%)").alt
     assert alt == "Bar chart of error (%). 8 bits, one scale 1.23, 4 bits -20."
 
 

@@ -71,26 +71,26 @@ def test_the_transparent_image_looks_the_same_on_white():
 
 def alt_code(source: str) -> list[str]:
     """Return the lines of a cell that compose alt text or a conclusion from values."""
-    found = []
+    problems = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Name) and node.id == "alt":
-            found.append(f"line {node.lineno}: the name alt")
+            problems.append(f"line {node.lineno}: the name alt")
         if not isinstance(node, ast.Call):
             continue
         if ast.unparse(node.func) == "plots.show" and len(node.args) + len(node.keywords) > 1:
-            found.append(f"line {node.lineno}: plots.show with its own alt text")
-        found += [
+            problems.append(f"line {node.lineno}: plots.show with its own alt text")
+        problems += [
             f"line {node.lineno}: a conclusion that is no constant"
             for keyword in node.keywords
             if keyword.arg == "conclusion" and not isinstance(keyword.value, ast.Constant)
         ]
-    return found
+    return problems
 
 
 @pytest.mark.parametrize("path", EVERY, ids=notebooks.name)
 def test_no_cell_composes_alt_text(path):
     cells = notebooks.code_cells(nbformat.read(path, as_version=4))
-    assert {cell.id: found for cell in cells if (found := alt_code(cell.source))} == {}
+    assert {cell.id: lines for cell in cells if (lines := alt_code(cell.source))} == {}
 
 
 @pytest.mark.parametrize(
