@@ -20,6 +20,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from test_browser import address  # noqa: F401  (a fixture)
 
 import start
+from openmodels import plots
 
 NOTEBOOK = Path("chapters/1_landscape/2_licences.ipynb")
 FIGURE = "grid-figure"  # labels of its rows stand alone in the left part
@@ -140,6 +141,38 @@ def test_alt_text_and_ink_reach_the_page(theme, course, page, address):  # noqa:
     browser.wait_until_idle(page)
     assert check("executed").tolist() == [ground] * 3  # of the theme: the figure is no slab
     page.screenshot(path=browser.SHOTS / f"notebook-{theme}.png")
+
+
+PAGES = {  # attributes of <html>, of <body>, the ground, whether the page is dark
+    "a plain page": ("", "", "#ffffff", False),
+    "VS Code, light": ("", 'class="vscode-light"', "#ffffff", False),
+    "VS Code, dark": ("", 'class="vscode-dark"', "#1e1e1e", True),
+    "VS Code, dark contrast": ("", 'class="vscode-high-contrast"', "#000000", True),
+    "VS Code, light contrast": (
+        "",
+        'class="vscode-high-contrast vscode-high-contrast-light"',
+        "#ffffff",
+        False,
+    ),
+    "a site, light": ('data-theme="light"', "", "#ffffff", False),
+    "a site, dark": ('data-theme="dark"', "", "#14181e", True),
+    "Colab, dark": ("theme=dark", "", "#383838", True),
+}
+
+
+def test_other_pages_show_the_figure_without_a_slab(page):
+    figure = plots.answers({f"model {row}": {"sell": "yes", "host": "no"} for row in range(4)})
+    image = plots.html_image(figure, figure.alt)
+    for name, (root, body, ground, dark) in PAGES.items():
+        page.set_content(f"<html {root}><body {body} style='background:{ground}'>{image}</body>")
+        locator = page.get_by_role("img", name=figure.alt)
+        path = browser.SHOTS / f"figure-{name.replace(', ', '-').replace(' ', '-')}.png"
+        area = pixels(locator, path)
+        assert locator.evaluate("img => getComputedStyle(img).filter !== 'none'") == dark, name
+        expected = [int(ground[place : place + 2], 16) for place in (1, 3, 5)]
+        assert most_frequent(area).tolist() == expected, name
+        lines = label_contrasts(area)
+        assert len(lines) == 4 and min(lines) >= READABLE, name
 
 
 def test_pale_labels_are_found():
