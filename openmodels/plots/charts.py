@@ -408,15 +408,18 @@ def heat(
     return figure
 
 
-def images(panels: Mapping[str, Image.Image], *, conclusion: str = "") -> DescribedFigure:
+def images(
+    panels: Mapping[str, Image.Image], contents: Sequence[str] = (), *, conclusion: str = ""
+) -> DescribedFigure:
     """Show pictures side by side in their own colours, from title to picture.
 
-    The titles say what the pictures show; they are the alt text and are not drawn.
+    contents: what each picture shows, e.g. the answer to the question in its title. Titles and
+    contents become the alt text; they are not drawn.
     """
     figure, axes = canvas(len(panels), width=2 * len(panels), height=2)
     for axis, picture in zip(axes, panels.values(), strict=True):
         axis.imshow(picture)
         axis.set_axis_off()
     figure.photo = True
-    figure.alt = describe.sentences(conclusion, describe.images(list(panels)))
+    figure.alt = describe.sentences(conclusion, describe.images(list(panels), contents))
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -205,10 +205,10 @@ def heat(panels: Mapping[str, ArrayLike], rows: Sequence[str], x: str, shade: st
             share = f"{100 * values[row, column]:.0f}"
             ends.append(f"{name} {share} in {rows[row]}, {x} {column}")
         texts.append(f"{_flat(title)}: {'; '.join(ends)}")
-    return sentences(f"Shades for {shade}, {len(rows)} rows", *texts)
+    return sentences(f"Heat map with {len(rows)} rows: {shade}", *texts)
 
 
-def images(titles: Sequence[str]) -> str:
-    """Describe pictures side by side by their titles."""
+def images(titles: Sequence[str], contents: Sequence[str] = ()) -> str:
+    """Describe pictures side by side by their titles, each with what its picture shows."""
     count = f"{len(titles)} pictures side by side" if len(titles) > 1 else "A picture"
-    return sentences(count, *titles)
+    return sentences(count, *map(" ".join, zip_longest(titles, contents, fillvalue="")))

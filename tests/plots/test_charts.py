@@ -154,7 +154,11 @@ def test_pale_ink_is_found():
 
 
 def test_pictures_keep_their_colours():
-    figure = plots.images({"What colour is the flag? red.": Image.new("RGB", (64, 64), "red")})
+    flag = Image.new("RGB", (64, 64), "red")
+    figure = plots.images({"What colour is the flag?": flag}, ["red"])
     assert figure.alt == "A picture. What colour is the flag? red."
+    assert plots.images({"a flag": flag, "a sail": flag}).alt.endswith(
+        "side by side. a flag. a sail."
+    )
     page = plots.html_image(figure, figure.alt, photo=figure.photo)
     assert "invert" not in page
