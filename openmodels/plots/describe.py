@@ -164,7 +164,7 @@ def chances(panels: Mapping[str, tuple[Sequence[str], Sequence[float], int]]) ->
     texts = []
     for title, (labels, shares, kept) in panels.items():
         top = zip(labels[:3], map(_percent, shares[:3]), strict=True)
-        nucleus = f"{kept} tokens in the nucleus" if kept != 1 else "1 token in the nucleus"
+        nucleus = f"{kept:,} tokens in the nucleus" if kept != 1 else "1 token in the nucleus"
         texts.append(f"{_flat(title)}: {listed(top)}; {nucleus}")
     return sentences("Bars of the likeliest next tokens by chance", *texts)
 

@@ -78,9 +78,12 @@ def test_tokens_are_listed():
 
 
 def test_chances_give_the_likeliest_and_the_nucleus():
-    panels = {"cold": (["a", "b", "c", "d"], [0.9, 0.05, 0.03, 0.02], 1), "hot": (["a"], [0.2], 9)}
+    panels = {
+        "cold": (["a", "b", "c", "d"], [0.9, 0.05, 0.03, 0.02], 1),
+        "hot": (["a"], [0.2], 1536),
+    }
     assert "cold: a 90 %, b 5 %, c 3 %; 1 token in the nucleus." in describe.chances(panels)
-    assert "hot: a 20 %; 9 tokens in the nucleus." in describe.chances(panels)
+    assert "hot: a 20 %; 1,536 tokens in the nucleus." in describe.chances(panels)
 
 
 def test_blocks_give_sizes_and_the_largest_group():
