@@ -99,7 +99,7 @@ def test_vague_names_are_found(text):
     assert VAGUE.search(text)
 
 
-@pytest.mark.parametrize("text", ["Exercise 2.3", "this notebook", "**Exercise 2.1 ●●○ 15 min"])
+@pytest.mark.parametrize("text", ["Exercise 2.3", "this notebook", "**Exercise 2.1 ●●○ · 15 min"])
 def test_full_names_pass(text):
     assert not VAGUE.search(text)
 
