@@ -43,8 +43,8 @@ def short(count: float) -> str:
 
 
 def listed(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return labels with their values, as "a 1, b 2"."""
-    return ", ".join(f"{_flat(label)} {value}" for label, value in pairs)
+    """Return labels with their values, as "a 1; b 2": labels may hold commas."""
+    return "; ".join(f"{_flat(label)} {value}" for label, value in pairs)
 
 
 def _flat(label: str) -> str:
@@ -102,7 +102,7 @@ def intervals(rows: Mapping[str, tuple[float, float, float]], x: str) -> str:
         f"{_flat(label)} {100 * share:.1f} ({100 * low:.1f} to {100 * high:.1f})"
         for label, (share, low, high) in rows.items()
     ]
-    return sentences(f"Points with intervals, {x}", ", ".join(texts))
+    return sentences(f"Points with intervals, {x}", "; ".join(texts))
 
 
 def stacked(rows: Mapping[str, Mapping[str, float]], x: str) -> str:

@@ -45,17 +45,17 @@ def test_lines_name_axes_scales_and_series():
 
 def test_bars_give_every_value():
     alt = plots.bars({"8 bits\none scale": 1.234, "4 bits": -20}, x="error (%)").alt
-    assert alt == "Bar chart of error (%). 8 bits, one scale 1.23, 4 bits -20."
+    assert alt == "Bar chart of error (%). 8 bits, one scale 1.23; 4 bits -20."
 
 
 def test_intervals_give_both_bounds():
     alt = plots.intervals({"f16": (0.991, 0.97, 1), "q4": (0.5, 0.4, 0.6)}, x="right (%)").alt
-    assert "f16 99.1 (97.0 to 100.0), q4 50.0 (40.0 to 60.0)" in alt
+    assert "f16 99.1 (97.0 to 100.0); q4 50.0 (40.0 to 60.0)" in alt
 
 
 def test_stacked_gives_shares_of_each_row():
     alt = plots.stacked({"small": {"a": 1, "b": 3}, "large": {"a": 2, "b": 1}}, x="share (%)").alt
-    assert "small: a 25 %, b 75 %. large: a 66.7 %, b 33.3 %." in alt
+    assert "small: a 25 %; b 75 %. large: a 66.7 %; b 33.3 %." in alt
 
 
 def test_a_timeline_gives_ranges_names_and_the_level():
@@ -82,7 +82,7 @@ def test_chances_give_the_likeliest_and_the_nucleus():
         "cold": (["a", "b", "c", "d"], [0.9, 0.05, 0.03, 0.02], 1),
         "hot": (["a"], [0.2], 1536),
     }
-    assert "cold: a 90 %, b 5 %, c 3 %; 1 token in the nucleus." in describe.chances(panels)
+    assert "cold: a 90 %; b 5 %; c 3 %; 1 token in the nucleus." in describe.chances(panels)
     assert "hot: a 20 %; 1,536 tokens in the nucleus." in describe.chances(panels)
 
 
