@@ -21,6 +21,7 @@ from pathlib import Path
 import nbformat
 import psutil
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = ROOT / "tests" / "offline"
@@ -29,7 +30,7 @@ CELL_TIMEOUT = 120  # seconds until a cell counts as hanging
 MEMORY_EVERY = 0.1  # seconds between two looks at the memory
 OUTPUT_WIDGETS = "application/vnd.jupyter.widget-state+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-MARK = "# NBVAL_CHECK_OUTPUT"
+CHECK_TAG = "nbval-check-output"  # of a cell whose stored output is compared; nbval reads it too
 CHECK = "application/vnd.openmodels.check+json"  # what a check shows while grading
 
 
@@ -44,24 +45,26 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
-def code_cells(notebook) -> list:
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the code cells of a notebook, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def tags(cell) -> list[str]:
+def tags(cell: NotebookNode) -> list[str]:
+    """Return the tags of a cell."""
     return cell.metadata.get("tags", [])
 
 
-def check_cells(notebook) -> list:
-    """The cells that check an exercise, as make_labs.py knows them."""
+def check_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the cells that check an exercise, as make_labs.py knows them."""
     return [cell for cell in code_cells(notebook) if "check" in tags(cell)]
 
 
 # --- What went wrong in an executed notebook ------------------------------------------------------
 
 
-def widget_outputs(notebook) -> list[tuple[str, dict]]:
-    """(widget id, output) for everything shown inside ipywidgets' Output widgets."""
+def widget_outputs(notebook: NotebookNode) -> list[tuple[str, dict]]:
+    """Return (widget id, output) for everything shown inside ipywidgets' Output widgets."""
     widgets = notebook.metadata.get("widgets", {}).get(OUTPUT_WIDGETS, {}).get("state", {})
     return [
         (widget_id, output)
@@ -71,7 +74,7 @@ def widget_outputs(notebook) -> list[tuple[str, dict]]:
 
 
 def complaint(output: dict) -> str | None:
-    """What an output says went wrong, in one line; None when it says nothing of the kind."""
+    """Return what an output says went wrong, in one line; None when it says nothing of the kind."""
     if output["output_type"] == "error":
         return f"{output['ename']}: {output['evalue']}"
     if output["output_type"] == "stream":
@@ -82,8 +85,8 @@ def complaint(output: dict) -> str | None:
     return None
 
 
-def complaints(notebook) -> list[tuple[str, str]]:
-    """(cell or widget id, what went wrong) for the outputs of cells and of widgets.
+def complaints(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """Return (cell or widget id, what went wrong) for the outputs of cells and of widgets.
 
     A widget's callback cannot fail its cell: the exception ends up as text inside the widget.
     """
@@ -93,8 +96,8 @@ def complaints(notebook) -> list[tuple[str, str]]:
     return [(place, text) for place, text in found if text is not None]
 
 
-def unexpected(notebook) -> list[str]:
-    """Complaints of cells that are not there to fail, and cells there to fail that did not."""
+def unexpected(notebook: NotebookNode) -> list[str]:
+    """Return complaints of cells not there to fail, and cells there to fail that did not."""
     to_fail = {cell.id for cell in code_cells(notebook) if "raises-exception" in tags(cell)}
     found = complaints(notebook)
     lines = [f"{place}: {text}" for place, text in found if place not in to_fail]
@@ -102,8 +105,18 @@ def unexpected(notebook) -> list[str]:
     return lines + [f"{place}: tagged raises-exception, but raised none" for place in silent]
 
 
-def shown(cell) -> dict[str, list[str]]:
-    """What a cell shows, as nbval compares it: by kind, without pictures and widgets' ids."""
+def figures(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """Return (cell id, HTML) for every figure that the cells show."""
+    pages = [
+        (cell.id, "".join(output.get("data", {}).get("text/html", "")))
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+    ]
+    return [(cell_id, page) for cell_id, page in pages if "data:image/" in page]
+
+
+def shown(cell: NotebookNode) -> dict[str, list[str]]:
+    """Return what a cell shows, as nbval compares it: by kind, without pictures or widget ids."""
     found: dict[str, list[str]] = {}
     for output in cell.outputs:
         if output["output_type"] == "stream":
@@ -117,17 +130,17 @@ def shown(cell) -> dict[str, list[str]]:
     return found
 
 
-def changed(stored, executed) -> list[str]:
-    """The cells marked # NBVAL_CHECK_OUTPUT that now show something other than what is stored."""
+def changed(stored: NotebookNode, executed: NotebookNode) -> list[str]:
+    """Return the cells tagged CHECK_TAG that now show something other than what is stored."""
     lines = []
     for before, after in zip(code_cells(stored), code_cells(executed), strict=True):
-        if MARK in before.source.splitlines() and shown(before) != shown(after):
+        if CHECK_TAG in tags(before) and shown(before) != shown(after):
             lines.append(f"{before.id}: stored {shown(before)}, now {shown(after)}")
     return lines
 
 
-def check_states(notebook) -> dict[str, str]:
-    """Exercise number to the state its check reported; for notebooks run by `run`."""
+def check_states(notebook: NotebookNode) -> dict[str, str]:
+    """Return exercise number to the state its check reported; for notebooks run by `run`."""
     results = [
         output["data"][CHECK]
         for cell in code_cells(notebook)
@@ -274,11 +287,12 @@ def execute(source: Path, target: Path) -> dict[str, float]:
     return {"seconds": round(seconds, 1), "peak_mb": round(peak / 1e6)}
 
 
-def run(source: Path, folder: Path):
+def run(source: Path, folder: Path) -> tuple[NotebookNode, dict[str, float]]:
     """Run a notebook offline in a kernel of its own; returns (executed notebook, measurements).
 
-    Raises AssertionError with the program's output when a cell hung, the kernel died, or anything
-    asked for another machine.
+    Raises:
+        AssertionError: with the program's output if a cell hung, the kernel died, or anything
+            connected to another machine.
     """
     target = folder / source.name
     command = [sys.executable, str(Path(__file__).resolve()), str(source), str(target)]

@@ -270,7 +270,7 @@ def notebook_of_widgets(path: Path) -> None:
 def test_every_widget_at_two_page_widths(course, page, address):
     notebook_of_widgets(course / "widgets.ipynb")
     # In a workspace of its own: the usual one opens the notebook of the test above again.
-    place = f"/lab/tree/{start.FIRST_PAGE}", "/lab/workspaces/widgets/tree/widgets.ipynb"
+    place = f"/lab/tree/{setup_jupyter.FIRST_PAGE}", "/lab/workspaces/widgets/tree/widgets.ipynb"
     page.goto(address.replace(*place))
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     expect(cells).to_have_count(1 + len(WIDGET_CELLS) + len(TABLE_CELLS), timeout=PATIENCE * 1000)

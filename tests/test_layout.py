@@ -31,6 +31,7 @@ LAYERS = (
     "minis",
     "isolation",
     "harbour",
+    "plots",
 )
 HEAVY = ("torch", "transformers", "starlette")
 LIGHT = (

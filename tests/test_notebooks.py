@@ -1,7 +1,7 @@
 """Every notebook runs once from a fresh kernel, offline, and shows what is stored.
 
 nbclient runs it, since it keeps what widgets show: there an error fails no cell, and nbval misses
-it. Marked outputs are compared as nbval does, of which it would take a second run (8 minutes of
+it. Tagged outputs are compared as nbval does, of which it would take a second run (8 minutes of
 25); nbval itself runs the first notebook and the examples, so that its verdicts and these agree.
 """
 
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import warnings
 from xml.etree import ElementTree
 
 import nbformat
@@ -141,7 +142,7 @@ def text(kind: str, **shown):
     return nbformat.v4.new_output(kind, **shown)
 
 
-def test_marked_cells_are_compared_as_nbval_does(write, tmp_path):
+def test_tagged_cells_are_compared_as_nbval_does(write, tmp_path):
     said = text("stream", name="stdout", text="4\n")
     cases = [  # source, what is stored, whether that differs
         ("2 + 2", [text("execute_result", data={"text/plain": "5"}, execution_count=1)], True),
@@ -151,10 +152,12 @@ def test_marked_cells_are_compared_as_nbval_does(write, tmp_path):
         ("print(4)", [], True),
         ("x = 4", [said], True),
     ]
-    path = write(*(f"{notebooks.MARK}\n{source}" for source, _, _ in cases), "3 + 3")
+    path = write(*(source for source, _, _ in cases), "3 + 3")
     stored = nbformat.read(path, as_version=4)
     for cell, (_, outputs, _) in zip(stored.cells, cases, strict=False):
         cell.outputs = outputs
+        cell.metadata["tags"] = [notebooks.CHECK_TAG]
+    stored.cells[-1].outputs = [text("stream", name="stdout", text="untagged and different\n")]
     nbformat.write(stored, path)
     (tmp_path / "run").mkdir()
     executed, _ = notebooks.run(path, tmp_path / "run")
@@ -162,6 +165,32 @@ def test_marked_cells_are_compared_as_nbval_does(write, tmp_path):
     assert found == [f"cell-{n}" for n, case in enumerate(cases, start=1) if case[2]]
     counts = {"tests": 7, "failures": len(found), "errors": 0, "skipped": 0}
     assert nbval(path, tmp_path) == counts
+
+
+@pytest.mark.parametrize("tag", ["nbval-ignore-output", "raises-exception", "none"])
+def test_nbval_reads_the_other_tags(tag, write, tmp_path):
+    source = "raise ValueError('low tide')" if tag == "raises-exception" else "2 + 2"
+    path = write(source)
+    stored = nbformat.read(path, as_version=4)
+    stored.cells[0].metadata["tags"] = [notebooks.CHECK_TAG, tag]
+    wrong = text("execute_result", data={"text/plain": "5"}, execution_count=1)
+    error = text("error", ename="ValueError", evalue="low tide", traceback=[])
+    stored.cells[0].outputs = [error if tag == "raises-exception" else wrong]
+    nbformat.write(stored, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nbval warns that two of its tags contradict each other
+        failures = nbval(path, tmp_path)["failures"]
+    assert failures == (tag == "none")
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=notebooks.name)
+def test_no_figure_is_compared(path):
+    """A figure's bytes change with matplotlib's version; its values are compared as text."""
+    notebook = nbformat.read(path, as_version=4)
+    tagged = {
+        c.id for c in notebooks.code_cells(notebook) if notebooks.CHECK_TAG in notebooks.tags(c)
+    }
+    assert [cell_id for cell_id, _ in notebooks.figures(notebook) if cell_id in tagged] == []
 
 
 # --- The guard itself -----------------------------------------------------------------------------

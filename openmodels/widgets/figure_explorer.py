@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ class FigureExplorer(ipywidgets.VBox):
     def _update(self, _change: object = None) -> None:
         values = {argument_name(control): control.value for control in self.controls}
         figure, text = self.draw(**values)
-        self.picture.value = _image(figure, text)
+        self.picture.value = plots.html_image(figure, text)
         self.words.value = status(text)
 
     @property
@@ -54,10 +53,3 @@ def live(draw: Draw, *controls: ipywidgets.DOMWidget) -> FigureExplorer:
     Example: `live(lambda days: (plot(days), f"{days:.0f} days"), slider("days", 1, 7, 3, 1))`.
     """
     return FigureExplorer(draw, controls)
-
-
-def _image(figure: Figure, alt: str) -> str:
-    """Return a figure as HTML with its alternative text."""
-    data = base64.b64encode(plots.png(figure)).decode()
-    address = f"data:image/png;base64,{data}"
-    return f'<img alt="{html.escape(alt)}" style="max-width:100%" src="{address}">'

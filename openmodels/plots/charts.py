@@ -1,23 +1,32 @@
-"""The course's figures: drawn by code, readable in grey, shown with their conclusion as alt text.
+"""Draw the course's charts. Each function returns a figure that carries its alt text.
 
 Colour is never the only difference: series differ in dash and marker too, bars in hatching.
+Every chart takes `conclusion`, a sentence that its alt text begins with.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
 from PIL import Image
 
+from openmodels.plots import describe
+from openmodels.plots.figure import DescribedFigure, canvas
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from openmodels.inside.architecture import Part
+
 DARK, LIGHT = "#17406d", "#c9d6e3"
+MIDDLE = "#6b97c6"  # black on it is readable, and white on its inverse
 LOOK = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#555555",
@@ -54,36 +63,19 @@ PARTS = (
 )
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file of few colours: a third of the size, and it looks the same."""
-    full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=110, bbox_inches="tight")
-    Image.open(full).convert("RGB").quantize(64).save(small, format="png", optimize=True)
-    return small.getvalue()
-
-
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with its conclusion in words, for readers who do not see it."""
-    display(
-        {"image/png": png(figure), "text/plain": alt},
-        metadata={"image/png": {"alt": alt}},
-        raw=True,
-    )
-
-
-def canvas(columns: int = 1, width: float = 7, height: float = 3) -> tuple[Figure, list[Axes]]:
-    """A figure and its axes, side by side; sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
-
-
 @matplotlib.rc_context(LOOK)
 def lines(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, log: str = ""
-) -> Figure:
-    """One line per label, from (x values, y values). `log`: the axes in logarithms, e.g. "xy".
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    log: str = "",
+    *,
+    conclusion: str = "",
+) -> DescribedFigure:
+    """Draw one line per label, from (x values, y values). `log`: logarithmic axes, e.g. "xy".
 
-    ValueError for more series than can be told apart.
+    Raises:
+        ValueError: for more series than can be told apart.
     """
     if len(series) > len(SERIES):
         raise ValueError(
@@ -109,27 +101,31 @@ def lines(
         axes.set_ylim(bottom=0)
     if len(series) > 1:
         axes.legend(handlelength=4)
+    figure.alt = describe.sentences(conclusion, describe.lines(series, x, y, log))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def bars(values: Mapping[str, float], x: str) -> Figure:
-    """One horizontal bar per label, the first on top, each with its value."""
+def bars(values: Mapping[str, float], x: str, *, conclusion: str = "") -> DescribedFigure:
+    """Draw one horizontal bar per label, the first on top, each with its value."""
     figure, [axes] = canvas(height=0.5 + 0.4 * len(values))
-    drawn = axes.barh(list(values), list(values.values()), color=DARK, height=0.6)
-    axes.bar_label(drawn, fmt="%.3g", padding=4)
+    rectangles = axes.barh(list(values), list(values.values()), color=DARK, height=0.6)
+    axes.bar_label(rectangles, fmt="%.3g", padding=4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_yaxis()
     axes.set(xlabel=x)
     if min(values.values()) < 0:
         axes.margins(x=0.12)  # room for the numbers on the left
     axes.grid(visible=False, axis="y")
+    figure.alt = describe.sentences(conclusion, describe.bars(values, x))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def intervals(rows: Mapping[str, tuple[float, float, float]], x: str) -> Figure:
-    """One point with its whiskers per row, from (share, low, high), each 0 to 1; in per cent."""
+def intervals(
+    rows: Mapping[str, tuple[float, float, float]], x: str, *, conclusion: str = ""
+) -> DescribedFigure:
+    """Draw one point with whiskers per row, from (share, low, high), each 0 to 1; in per cent."""
     figure, [axes] = canvas(height=0.8 + 0.36 * len(rows))
     for place, (share, low, high) in enumerate(rows.values()):
         whiskers = [[100 * (share - low)], [100 * (high - share)]]
@@ -143,28 +139,32 @@ def intervals(rows: Mapping[str, tuple[float, float, float]], x: str) -> Figure:
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set(xlabel=x, ylim=(len(rows) - 0.5, -0.7))
     axes.margins(x=0.06)
+    figure.alt = describe.sentences(conclusion, describe.intervals(rows, x))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def stacked(rows: Mapping[str, Mapping[str, float]], x: str) -> Figure:
-    """One horizontal bar per row, made of the same parts (at most 3), as shares in per cent."""
+def stacked(
+    rows: Mapping[str, Mapping[str, float]], x: str, *, conclusion: str = ""
+) -> DescribedFigure:
+    """Draw one horizontal bar per row, made of the same parts (at most 3), in per cent."""
     figure, [axes] = canvas(height=1.2 + 0.5 * len(rows))
     start = dict.fromkeys(rows, 0.0)
     for part, look in zip(next(iter(rows.values())), PARTS, strict=False):
         share = {row: 100 * parts[part] / sum(parts.values()) for row, parts in rows.items()}
-        drawn = axes.barh(
+        rectangles = axes.barh(
             list(rows), list(share.values()), left=list(start.values()), label=part,
             edgecolor=DARK, height=0.6, **look,
         )  # fmt: skip
         colour = "white" if look["facecolor"] == DARK else "black"
         box = {"facecolor": look["facecolor"], "edgecolor": "none", "pad": 1}
-        axes.bar_label(drawn, fmt="%.0f %%", label_type="center", color=colour, bbox=box)
+        axes.bar_label(rectangles, fmt="%.0f %%", label_type="center", color=colour, bbox=box)
         start = {row: start[row] + share[row] for row in rows}
     axes.invert_yaxis()
     axes.set(xlabel=x, xlim=(0, 100))
     axes.grid(visible=False)
     axes.legend(ncols=len(PARTS), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.alt = describe.sentences(conclusion, describe.stacked(rows, x))
     return figure
 
 
@@ -174,11 +174,16 @@ def timeline(
     y: str,
     names: Mapping[str, tuple[str, float]] | None = None,
     level: tuple[str, float] | None = None,
-) -> Figure:
-    """Points in time, from (date as YYYY-MM-DD or YYYY-MM, value) per group; values in logarithms.
+    *,
+    conclusion: str = "",
+) -> DescribedFigure:
+    """Draw points in time, from (date as YYYY-MM-DD or YYYY-MM, value) per group.
 
-    `names`: points to label, from name to (date, value); a name with " |" at its end stands to the
-    left of its point. `level`: a named horizontal line. ValueError for more groups than POINTS.
+    The values stand on a logarithmic axis. `names`: points to label, from name to (date, value); a
+    name with " |" at its end stands to the left of its point. `level`: a named horizontal line.
+
+    Raises:
+        ValueError: for more groups than POINTS has markers.
     """
     if len(groups) > len(POINTS):
         raise ValueError(f"{len(groups)} groups in one figure; at most {len(POINTS)} differ")
@@ -187,10 +192,10 @@ def timeline(
         days = [np.datetime64(day, "D") for day, _ in points]
         axes.plot(days, [v for _, v in points], label=label, linestyle="", alpha=0.9, **look)
     for name, (day, value) in (names or {}).items():
-        left = name.endswith(" |")
+        offset, side = (-7, "right") if name.endswith(" |") else (7, "left")
         axes.annotate(
-            name.removesuffix(" |"), (np.datetime64(day, "D"), value), (-7 if left else 7, 0),
-            textcoords="offset points", ha="right" if left else "left", va="center", fontsize=8.5,
+            name.removesuffix(" |"), (np.datetime64(day, "D"), value), (offset, 0),
+            textcoords="offset points", ha=side, va="center", fontsize=8.5,
         )  # fmt: skip
     if level:
         name, value = level
@@ -201,12 +206,14 @@ def timeline(
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.margins(x=0.04)
     axes.legend(ncols=len(POINTS), loc="lower center", bbox_to_anchor=(0.5, 1.0), handletextpad=0)
+    text = describe.timeline(groups, y, names or {}, level)
+    figure.alt = describe.sentences(conclusion, text)
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def answers(rows: Mapping[str, Mapping[str, str]]) -> Figure:
-    """A grid of answers, each a key of ANSWERS: one line per row, one column per question."""
+def answers(rows: Mapping[str, Mapping[str, str]], *, conclusion: str = "") -> DescribedFigure:
+    """Draw a grid of answers, each a key of ANSWERS: a line per row, a column per question."""
     questions = list(next(iter(rows.values())))
     figure, [axes] = canvas(width=8, height=1.1 + 0.34 * len(rows))
     for answer, look in ANSWERS.items():
@@ -225,57 +232,66 @@ def answers(rows: Mapping[str, Mapping[str, str]]) -> Figure:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.legend(ncols=len(ANSWERS), loc="upper center", bbox_to_anchor=(0.5, 0.0))
+    figure.alt = describe.sentences(conclusion, describe.answers(rows))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def tokens(tokenizer, text: str) -> Figure:
-    """The text cut into its tokens, each with its id below; a space shows as ␣."""
+def tokens(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, conclusion: str = ""
+) -> DescribedFigure:
+    """Draw the text cut into its tokens, each with its id below; a space shows as ␣."""
     ids = tokenizer(text)["input_ids"]
     pieces = [tokenizer.decode([token]).replace(" ", "␣") for token in ids]
     figure, [axes] = canvas(height=0.9)
-    left = 0.0
+    start = 0.0
     for piece, token in zip(pieces, ids, strict=True):
         width = max(len(piece), 3) + 1
-        axes.barh(0, width - 0.2, left=left, height=1, color=LIGHT, edgecolor=DARK)
-        middle = left + width / 2 - 0.1
+        axes.barh(0, width - 0.2, left=start, height=1, color=LIGHT, edgecolor=DARK)
+        middle = start + width / 2 - 0.1
         axes.text(middle, 0, piece, family="monospace", ha="center", va="center", fontsize=11)
         axes.text(middle, -0.85, token, ha="center", va="center", color="#444444", fontsize=8.5)
-        left += width
-    axes.set(xlim=(-0.3, left), ylim=(-1.1, 0.7))
+        start += width
+    axes.set(xlim=(-0.3, start), ylim=(-1.1, 0.7))
     axes.axis("off")
+    figure.alt = describe.sentences(conclusion, describe.tokens(text, pieces))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def chances(panels: Mapping[str, tuple[Sequence[str], Sequence[float], int]]) -> Figure:
-    """Chances of the likeliest next tokens, one panel per title, from (labels, shares, kept).
+def chances(
+    panels: Mapping[str, tuple[Sequence[str], Sequence[float], int]], *, conclusion: str = ""
+) -> DescribedFigure:
+    """Draw the chances of the likeliest next tokens, one panel per title.
+
+    panels: title to (labels, shares, kept).
 
     The first `kept` bars are full, the others hatched: outside the nucleus. Shares are 0 to 1.
     """
     figure, axes = canvas(len(panels), height=3.4)
     for axis, (title, (labels, shares, kept)) in zip(axes, panels.items(), strict=True):
         percent = [100 * share for share in shares]
-        drawn = axis.barh(range(len(labels)), percent, height=0.7, edgecolor=DARK)
-        for place, bar in enumerate(drawn):
+        rectangles = axis.barh(range(len(labels)), percent, height=0.7, edgecolor=DARK)
+        for place, bar in enumerate(rectangles):
             bar.set(facecolor=DARK if place < kept else "white", hatch="" if place < kept else "//")
         axis.set_yticks(range(len(labels)), labels, family="monospace")
         axis.set(title=title, xlabel="chance (%)", xlim=(0, max(percent) * 1.05))
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
+    figure.alt = describe.sentences(conclusion, describe.chances(panels))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
-def blocks(layers: Mapping[str, Sequence]) -> Figure:
-    """Decoder layers side by side, two in a row, each a stack of its tensors.
+def blocks(layers: Mapping[str, Sequence[Part]], *, conclusion: str = "") -> DescribedFigure:
+    """Draw decoder layers side by side, two in a row, each a stack of its tensors.
 
-    layers: title to the `anatomy.Part`s of a layer. The filled part of a row is the tensor's share
-    of its layer's parameters.
+    layers: title to the `inside.architecture.Part`s of a layer. The filled part of a row is the
+    tensor's share of its layer's parameters.
     """
     rows = -(-len(layers) // 2)
     deepest = max(len(parts) + len(_groups(parts)) for parts in layers.values())
-    figure = Figure(figsize=(8, rows * (0.5 + 0.19 * deepest)), layout="constrained")
+    figure = DescribedFigure(figsize=(8, rows * (0.5 + 0.19 * deepest)), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False).flatten()
     for axis, (title, parts) in zip(axes, layers.items(), strict=False):
         _stack(axis, parts, deepest)
@@ -283,11 +299,12 @@ def blocks(layers: Mapping[str, Sequence]) -> Figure:
     for axis in axes:
         axis.axis("off")
     figure.supxlabel("filled: share of the layer's parameters", fontsize=9)
+    figure.alt = describe.sentences(conclusion, describe.blocks(layers))
     return figure
 
 
-def _groups(parts: Sequence) -> dict[str, int]:
-    """Parameters by group, in order; parts without a group have no heading."""
+def _groups(parts: Sequence[Part]) -> dict[str, int]:
+    """Return the parameters by group, in order; parts without a group have no heading."""
     inside: dict[str, int] = {}
     for part in parts:
         inside[part.group] = inside.get(part.group, 0) + part.parameters
@@ -295,7 +312,8 @@ def _groups(parts: Sequence) -> dict[str, int]:
     return inside
 
 
-def _stack(axis: Axes, parts: Sequence, rows: int) -> None:
+def _stack(axis: Axes, parts: Sequence[Part], rows: int) -> None:
+    """Draw the tensors of a layer from top to bottom, on axes with room for `rows` of them."""
     total, inside = sum(part.parameters for part in parts), _groups(parts)
     at, group = 0, ""
     for part in parts:
@@ -312,28 +330,23 @@ def _stack(axis: Axes, parts: Sequence, rows: int) -> None:
     axis.set(xlim=(-0.01, 1.01), ylim=(rows + 0.4, 0))
 
 
-def _row(axis: Axes, at: float, text: str, parameters: int, **font) -> None:
+def _row(axis: Axes, at: float, text: str, parameters: int, **font: object) -> None:
+    """Write a text and its number of parameters in the row that starts at `at`."""
     font |= {"va": "center", "fontsize": 8}
     axis.text(0.015, at + 0.53, text, **font)
-    axis.text(0.985, at + 0.53, short(parameters), ha="right", **font)
-
-
-def short(number: float) -> str:
-    """A number of parameters in three digits: 62,914,560 is "62.9 M"."""
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.0f}"
+    axis.text(0.985, at + 0.53, describe.short(parameters), ha="right", **font)
 
 
 @matplotlib.rc_context(LOOK)
 def masks(
-    panels: Mapping[str, object],
+    panels: Mapping[str, ArrayLike],
     x: str = "token looked at",
     y: str = "token that looks",
     first: int = 1,
-) -> Figure:
-    """Which token (row) looks at which (column), one square per title; a full cell: it does.
+    *,
+    conclusion: str = "",
+) -> DescribedFigure:
+    """Draw which token (row) looks at which (column), a square per title; a full cell: it does.
 
     panels: title to a boolean (tokens, tokens) matrix. first: the number of the first token.
     """
@@ -351,14 +364,21 @@ def masks(
         axis.invert_yaxis()
         axis.grid(visible=False)
     axes[0].set_ylabel(y)
+    figure.alt = describe.sentences(conclusion, describe.masks(panels, x, y, first))
     return figure
 
 
 @matplotlib.rc_context(LOOK)
 def heat(
-    panels: Mapping[str, object], rows: Sequence[str], x: str, shade: str, numbers: bool = True
-) -> Figure:
-    """Shares in shades of one colour, one panel per title; darker is more.
+    panels: Mapping[str, ArrayLike],
+    rows: Sequence[str],
+    x: str,
+    shade: str,
+    numbers: bool = True,
+    *,
+    conclusion: str = "",
+) -> DescribedFigure:
+    """Draw shares as shades of one colour, one panel per title; a stronger shade is more.
 
     panels: title to a (rows, columns) matrix of shares, 0 to 1. rows: their labels, drawn once.
     shade: what a shade means. numbers: write each share into its cell, in per cent.
@@ -366,7 +386,7 @@ def heat(
     width = 1.6 + sum(0.38 * len(panel[0]) + 0.2 for panel in panels.values())
     height = 1.25 + 0.27 * len(rows)
     figure, axes = canvas(len(panels), width=width, height=height)
-    colours = LinearSegmentedColormap.from_list("shares", ["white", DARK])
+    colours = LinearSegmentedColormap.from_list("shares", ["white", MIDDLE if numbers else DARK])
     most = max(float(np.asarray(panel).max()) for panel in panels.values())
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         values = np.asarray(panel, dtype=float)  # (rows, columns)
@@ -379,10 +399,27 @@ def heat(
         axis.grid(visible=False)
         if numbers:
             for (row, column), value in np.ndenumerate(values):
-                colour = "white" if value > 0.55 * most else "black"
                 axis.text(
                     column + 0.5, row + 0.52, f"{100 * value:.0f}",
-                    ha="center", va="center", fontsize=8, color=colour,
+                    ha="center", va="center", fontsize=8,
                 )  # fmt: skip
     figure.supxlabel(shade, fontsize=9)
+    figure.alt = describe.sentences(conclusion, describe.heat(panels, rows, x, shade))
+    return figure
+
+
+def images(
+    panels: Mapping[str, Image.Image], contents: Sequence[str] = (), *, conclusion: str = ""
+) -> DescribedFigure:
+    """Show pictures side by side in their own colours, from title to picture.
+
+    contents: what each picture shows, e.g. the answer to the question in its title. Titles and
+    contents become the alt text; they are not drawn.
+    """
+    figure, axes = canvas(len(panels), width=2 * len(panels), height=2)
+    for axis, picture in zip(axes, panels.values(), strict=True):
+        axis.imshow(picture)
+        axis.set_axis_off()
+    figure.photo = True
+    figure.alt = describe.sentences(conclusion, describe.images(list(panels), contents))
     return figure
