@@ -1,8 +1,19 @@
-"""The figures of every notebook, printed after the tests and kept in build/test-report.json."""
+"""How the suite runs: two workers, one thread each, the longest work first; then its figures.
+
+`python start.py test` starts two workers (`pytest -n 2 --dist loadgroup`). The tests of a file stay
+on one worker, so its fixtures load a model once; each notebook is a unit of its own. The figures of
+every notebook are printed after the tests and kept in build/test-report.json.
+"""
 
 import json
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: two workers, two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENMODELS_THREADS", "1")
 
 import notebooks
+import pytest
 
 from openmodels.serving import connect
 
@@ -14,6 +25,37 @@ COLUMNS = {
     "code_lines": "lines of code",
     "text_words": "words of text",
 }
+
+
+# Seconds of the longest units, measured alone on one thread: they start first, so that no worker
+# is left with a long one at the end. What is not listed takes less.
+LONG = {
+    "chapters/2_local_deployment/8_adapt.ipynb": 170,
+    "chapters/2_local_deployment/1_will_it_fit.ipynb": 110,
+    "chapters/1_landscape/6_reasoning.ipynb": 90,
+    "chapters/1_landscape/4_experts.ipynb": 80,
+    "chapters/2_local_deployment/3_quantise.ipynb": 75,
+    "tests/minis/test_evaluate.py": 75,
+    "tests/minis/test_images.py": 75,
+    "tests/tools/test_grade.py": 70,
+    "tests/serving/test_app.py": 60,
+}
+
+
+def unit(item) -> str:
+    """Return what a test is scheduled with: its notebook if it runs one, else its file."""
+    callspec = getattr(item, "callspec", None)
+    path = callspec.params.get("path") if callspec else None
+    if item.path.name == "test_notebooks.py" and path is not None:
+        return notebooks.name(path)
+    return item.path.relative_to(notebooks.ROOT).as_posix()
+
+
+def pytest_collection_modifyitems(items):
+    """Group tests by `unit` and put the longest units first; the order within a unit stays."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(unit(item).replace("@", "_")))
+    items.sort(key=lambda item: -LONG.get(unit(item), 0))
 
 
 def figures(terminalreporter) -> dict[str, dict]:
@@ -48,6 +90,7 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.line(f"offline: {notebooks.proof()}")
 
 
-def pytest_sessionfinish():
-    """Notebooks share a stand-in for Ollama that outlives them; not the tests."""
-    connect.stop()
+def pytest_sessionfinish(session):
+    """Stop the stand-in that the notebooks shared, once every worker is done."""
+    if not hasattr(session.config, "workerinput"):
+        connect.stop()

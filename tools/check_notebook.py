@@ -303,9 +303,9 @@ ADVICE: dict[Callable, str] = {
     bad_opening: f"Open with a title (# ...) and, in the same cell, {', '.join(OPENING)}.",
     bad_images: "Draw figures by code, keep image files beside the notebook, write alt text.",
     unwanted_words: "Say it in plain words, without an exclamation mark.",
-    bad_marks: f"Mark a cell with the tag {MARK_TAGS[0]}; every cell must run.",
+    bad_marks: f"Mark a cell with the tag {CHECK_TAG}; every cell must run.",
     bad_storage: "Run it from top to bottom: jupyter nbconvert --to notebook --execute --inplace.",
-    nothing_compared: f"Give the tag {MARK_TAGS[0]} to cells with a fixed result that matters.",
+    nothing_compared: f"Give the tag {CHECK_TAG} to cells with a fixed result that matters.",
     stored_outputs: "Clear the outputs: nbstripout --keep-id FILE.",
     lab_text: "Mend the cell: tools/make_labs.py explains how a lab is made from a solution.",
 }
