@@ -247,8 +247,8 @@ def runs(id: str, here: Machine) -> Runs:
 class Table:
     """A report to look at: aligned text in a terminal, HTML in a notebook."""
 
-    def __init__(self, found: Report):
-        self.sections = _sections(found)
+    def __init__(self, report: Report):
+        self.sections = _sections(report)
 
     def __repr__(self) -> str:
         return "\n\n".join(tables.as_text(rows, title) for title, rows in self.sections)

@@ -29,8 +29,8 @@ def replace(draft: str | Path, target: str | Path, patience: float = PATIENCE) -
 def user_folder(variable: str, *default: str) -> Path:
     """Return the folder that an environment variable names, else `default` below the home folder.
 
-    The folder is made if it does not exist. Raises OSError, with the variable's name, if it cannot
-    be made or written to.
+    The folder is made if it does not exist. Raises OSError (PermissionError among them), with the
+    variable's name, if it cannot be made or written to.
     """
     folder = Path(os.environ.get(variable) or os.path.join(os.path.expanduser("~"), *default))
     try:

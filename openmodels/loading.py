@@ -81,9 +81,10 @@ def load(name: str | None = None) -> Loaded:
 
 
 def device() -> Device:
-    """The device and number type this machine is best at, with the reason in words.
+    """Return the device and number type this machine is best at, with the reason in words.
 
-    $OPENMODELS_DEVICE (cpu, cuda, cuda:1, mps) overrides the choice; ValueError if it is not there.
+    $OPENMODELS_DEVICE (cpu, cuda, cuda:1, mps) overrides the choice. Raises ValueError for a device
+    that this machine does not have.
     """
     where, why = _where()
     dtype, why_dtype = _number_type(where)
@@ -91,7 +92,10 @@ def device() -> Device:
 
 
 def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """True if Linux lists bfloat16 instructions for this CPU (x86: AVX-512 or AMX; Arm: bf16)."""
+    """Return whether Linux lists bfloat16 instructions for this CPU.
+
+    They are AVX-512 or AMX on x86, bf16 on Arm.
+    """
     if not cpuinfo.is_file():
         return False
     flags = set(cpuinfo.read_text(encoding="utf-8").split())
@@ -99,7 +103,7 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def available_on(where: torch.device) -> int:
-    """Bytes free for a model on this device."""
+    """Return the bytes that are free for a model on this device."""
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0]
     if where.type == "mps":

@@ -14,12 +14,12 @@ import nbformat
 import notebooks
 import numpy as np
 import pytest
+import setup_jupyter
 import test_browser as browser
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 from test_browser import address  # noqa: F401  (a fixture)
 
-import start
 from openmodels import plots
 
 NOTEBOOK = Path("chapters/1_landscape/2_licences.ipynb")
@@ -118,7 +118,7 @@ def stored_figures() -> list[str]:
 def test_alt_text_and_ink_reach_the_page(theme, course, page, address):  # noqa: F811
     name, ground = THEMES[theme]
     settings(course, "apputils-extension", "themes", json.dumps({"theme": name}))
-    page.goto(address.replace(start.FIRST_PAGE, NOTEBOOK.as_posix()))
+    page.goto(address.replace(setup_jupyter.FIRST_PAGE, NOTEBOOK.as_posix()))
     images = page.locator(".jp-Notebook .jp-OutputArea img")
     alts = stored_figures()
     expect(images).to_have_count(len(alts), timeout=browser.PATIENCE * 1000)

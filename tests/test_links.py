@@ -6,9 +6,8 @@ from pathlib import Path
 import nbformat
 import notebooks
 import pytest
+import setup_jupyter
 from notebooks import ROOT
-
-import start
 
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+\.ipynb)\)")
 NEXT = re.compile(rf"\*\*Next:\*\* {LINK.pattern}")
@@ -52,7 +51,7 @@ def next_path(first: Path) -> list[Path]:
 
 def expected_path() -> list[Path]:
     """Return the first notebook, then each chapter's notebooks followed by the chapter's lab."""
-    order = [ROOT / start.FIRST_PAGE]
+    order = [ROOT / setup_jupyter.FIRST_PAGE]
     for chapter in sorted(folder for folder in (ROOT / "chapters").iterdir() if folder.is_dir()):
         order += notebooks.notebooks(f"chapters/{chapter.name}")
         lab = ROOT / "labs" / f"{chapter.name}.ipynb"
@@ -61,7 +60,7 @@ def expected_path() -> list[Path]:
 
 
 def test_next_links_lead_through_every_notebook_once():
-    names = [notebooks.name(path) for path in next_path(ROOT / start.FIRST_PAGE)]
+    names = [notebooks.name(path) for path in next_path(ROOT / setup_jupyter.FIRST_PAGE)]
     assert names == [notebooks.name(path) for path in expected_path()]
     assert set(names) == {notebooks.name(path) for path in notebooks.notebooks("chapters", "labs")}
 

@@ -13,14 +13,15 @@ PRIVATE_WORDS = {
     "one", "told", "asked", "found", "made", "own", "rest", "keep", "left", "turn", "given",
 }  # fmt: skip
 # How many bindings have such a name. The number may only fall: lower it when it does.
-LIMIT = 293
+LIMIT = 0
 SHARE = 0.01  # of all bindings
 # Packages and modules whose public functions are not all typed and documented yet.
-PENDING = {
-    "check.py", "doctor.py", "exercises", "gguf", "loading.py", "plots.py", "serving", "widgets",
-}  # fmt: skip
+PENDING: set[str] = set()
 # The verb a docstring starts with, in the imperative.
 VERBS = {
+    "Answer", "Complete", "End", "Explore", "Forget", "Hold", "Judge", "Move", "Repair", "Reset",
+    "Upload",
+    "DELETE", "GET", "HEAD", "POST",  # an endpoint's method and path
     "Add", "Append", "Apply", "Ask", "Build", "Call", "Cast", "Change", "Check", "Clear", "Close",
     "Collect", "Compare", "Compute", "Connect", "Continue", "Convert", "Copy", "Count", "Create",
     "Delete", "Describe", "Disable", "Display", "Download", "Draw", "Encode", "Estimate", "Export",
@@ -72,7 +73,6 @@ def test_private_words_only_become_fewer():
     assert total <= LIMIT, "\n".join([f"{total} bindings, at most {LIMIT}", *lines])
 
 
-@pytest.mark.xfail(LIMIT > 80, reason="packages in PENDING still use private words", strict=True)
 def test_private_words_are_rare():
     trees = [parsed(path) for path in sources()]
     total = sum(1 for tree in trees for _ in bindings(tree))
@@ -153,8 +153,17 @@ def complaints(node: Function) -> list[str]:
     first = docstring.split()[0].rstrip(",.:") if docstring else "no docstring"
     problems = [] if first in VERBS else [f"starts with {first!r}, not with a verb"]
     problems += [f"{name} has no type" for name in untyped(node)]
-    missing = sorted(name for name in raised(node) if name not in docstring)
+    # every checker raises NotYet, as openmodels.check says
+    missing = sorted(name for name in raised(node) - {"NotYet"} if name not in docstring)
     return problems + [f"does not name {name}" for name in missing]
+
+
+def is_wrong_answer(path: Path, name: str) -> bool:
+    """Return whether a function of an exercise is a wrong answer or a part of one.
+
+    Its name states the mistake, and the message beside it explains it: no docstring is demanded.
+    """
+    return path.name.startswith("ex_") and not name.startswith("check_")
 
 
 def parts() -> list[str]:
@@ -176,7 +185,7 @@ def test_public_functions_are_typed_and_documented(part):
         f"{path.relative_to(ROOT).as_posix()}: {name} {problem}"
         for path in (sorted(place.rglob("*.py")) if place.is_dir() else [place])
         for name, node in public_functions(parsed(path))
-        for problem in complaints(node)
+        for problem in (untyped(node) if is_wrong_answer(path, name) else complaints(node))
     ]
     assert lines == []
 

@@ -148,7 +148,7 @@ def transpose(name: str, values: np.ndarray, vision: PreTrainedConfig) -> np.nda
 
 
 def write_file(file: Path, architecture: str, fill: Callable[[gguf.GGUFWriter], None]) -> Path:
-    """Let `fill` add keys and tensors to a draft, then move it to `file` in one step."""
+    """Write a draft whose keys and tensors `fill` adds, then move it to `file` in one step."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")

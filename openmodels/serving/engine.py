@@ -86,7 +86,7 @@ class Engine:
         params.model.path = str(file)
         params.n_ctx, params.n_parallel = context * slots, slots
         params.cpuparams.n_threads = threads or threads_for(file)
-        params.cpuparams_batch.n_threads = threads or os.cpu_count() or 1
+        params.cpuparams_batch.n_threads = threads or core_count()
         params.warmup = False
         params.verbosity = QUIET
         if mmproj is not None:
@@ -257,6 +257,12 @@ def last_error(log: str) -> str | None:
     return re.sub(r"^(error loading model[^:]*: )+", "", cause)[:MAX_REASON]
 
 
+def core_count() -> int:
+    """Return how many threads an engine may use: $OPENMODELS_THREADS, else one per core."""
+    chosen = os.environ.get("OPENMODELS_THREADS", "")
+    return int(chosen) if chosen.isdecimal() and int(chosen) else os.cpu_count() or 1
+
+
 def threads_for(file: Path | str) -> int:
     """Return the number of threads for one sequence: one for a small file, else one per core.
 
@@ -265,7 +271,7 @@ def threads_for(file: Path | str) -> int:
     sequences in eight slots gain from the second thread: 2,568 and 3,589 tokens/s on a quiet
     machine (2,361 and 1,456 when another process used one core).
     """
-    return 1 if Path(file).stat().st_size < SMALL_FILE else os.cpu_count() or 1
+    return 1 if Path(file).stat().st_size < SMALL_FILE else core_count()
 
 
 def problem(content: bytes) -> tuple[str, str | None]:

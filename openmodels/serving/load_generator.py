@@ -153,7 +153,7 @@ async def stream(
 ) -> list[RequestTiming]:
     """Send each body at its moment, in seconds from now, even if others are not answered yet.
 
-    bodies, result and errors: as for `crowd`.
+    bodies, result and errors: as for `crowd`. Raises ValueError unless each body has a moment.
     """
     if len(bodies) != len(moments) or not all(0 <= moment < math.inf for moment in moments):
         raise ValueError("needs a moment, 0 or later, for each body")

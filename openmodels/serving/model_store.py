@@ -214,7 +214,7 @@ class Store:
         return whole
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name. Raises ApiError."""
+        """Copy a model under a second name. Raises ApiError."""
         model, name = self.find(source), self._writable_name(destination)
         with self._writing:
             self._write(replace(model, name=name, modified_at=now()))

@@ -75,7 +75,7 @@ def slider(
 
 
 def align(controls: Sequence[ipywidgets.DOMWidget]) -> None:
-    """Give all labels the same width, so that the controls stand below each other.
+    """Set all labels to the same width, so that the controls stand below each other.
 
     Each slider becomes at least as wide as its label, TRACK and READOUT together.
     """

@@ -54,19 +54,19 @@ class Comparison:
 
     @property
     def fit(self) -> sizing.Fit:
-        """Whether the model fits on the card, in 4 bits."""
+        """Return whether the model fits on the card, in 4 bits."""
         needed = _step(self.offer.model, self.answers)[1]
         return sizing.Fit(needed, round(self.card.memory_GB * sizing.GB))
 
     @property
     def api_cost(self) -> float:
-        """Dollars per million tokens behind the API."""
+        """Return the dollars per million tokens behind the API."""
         offer = self.offer
         return sizing.api_cost_per_million(offer.input_per_M, offer.output_per_M, self.ratio)
 
     @property
     def card_terms(self) -> dict[str, float]:
-        """The arguments of `sizing.cost_per_million` for the card at its highest speed."""
+        """Return the arguments of `sizing.cost_per_million` for the card at its highest speed."""
         read, _ = _step(self.offer.model, self.answers)
         speed = self.answers * sizing.decode_bound(read, self.card.bandwidth_GBps * sizing.GB)
         return {
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def most(self) -> float:
-        """Millions of tokens a month that the card can handle."""
+        """Return how many million tokens a month the card can handle."""
         return self.card_terms["tokens_per_second"] * 3600 * sizing.HOURS_PER_YEAR / 12 / 1e6
 
     def plot(self) -> Figure:

@@ -40,7 +40,7 @@ class FigureExplorer(ipywidgets.VBox):
 
     @property
     def text(self) -> str:
-        """The words below the figure."""
+        """Return the words below the figure."""
         return html.unescape(re.sub("<.*?>", "", self.words.value))
 
     def _repr_mimebundle_(self, **options) -> dict[str, object]:
