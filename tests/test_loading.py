@@ -78,6 +78,12 @@ def offline(code: str, cache: Path) -> subprocess.CompletedProcess:
     )
 
 
+def threads() -> str:
+    """Return torch's threads in words: the suite's workers have one each."""
+    count = torch.get_num_threads()
+    return f"{count} thread" if count == 1 else f"{count} threads"
+
+
 def same_weights(model, folder: Path) -> bool:
     stored = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
     return all(torch.equal(stored[key], value) for key, value in model.state_dict().items())
@@ -88,7 +94,9 @@ def test_the_default_is_mini_qwen_in_float32(shelf, capsys):
     line = capsys.readouterr().out
     assert line.startswith("mini-qwen: 0.0 M parameters on cpu, ")
     assert line.count("\n") == 1
-    assert "threads, float32: OPENMODELS_DEVICE asks for it; a miniature keeps to float32" in line
+    assert (
+        f"{threads()}, float32: OPENMODELS_DEVICE asks for it; a miniature keeps to float32" in line
+    )
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert not model.training
     assert tokenizer.decode(tokenizer("the bell").input_ids) == "the bell"
@@ -242,8 +250,7 @@ def test_device_says_why(monkeypatch):
     assert (where, dtype) == (torch.device("cpu"), torch.float32)
     missing = "no MPS device" if sys.platform == "darwin" else "no CUDA device"
     assert reason == (
-        f"cpu, {torch.get_num_threads()} threads, float32: {missing}; "
-        "no bfloat16 instructions found on this CPU"
+        f"cpu, {threads()}, float32: {missing}; no bfloat16 instructions found on this CPU"
     )
 
 

@@ -13,11 +13,6 @@ from notebooks import ROOT, code_cells, name, notebooks
 LOADERS = ("from_pretrained", "from_config")
 # Loads with options in a dictionary; tests/test_loading.py checks the calls themselves.
 ELSEWHERE = ("openmodels/loading.py",)
-# Notebooks with cells that load a model and do not pass the argument yet.
-PENDING = {
-    "chapters/2_local_deployment/1_will_it_fit.ipynb",
-    "chapters/2_local_deployment/2_first_tokens.ipynb",
-}
 
 
 def may_run_remote_code(receiver: ast.expr) -> bool:
@@ -56,10 +51,7 @@ def test_code_never_runs_a_models_own_code():
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(p, id=name(p), marks=[pytest.mark.xfail(strict=True)] * (name(p) in PENDING))
-        for p in notebooks("chapters", "solutions", "labs")
-    ],
+    [pytest.param(p, id=name(p)) for p in notebooks("chapters", "solutions", "labs")],
 )
 def test_cells_never_run_a_models_own_code(path):
     notebook = nbformat.read(path, as_version=4)

@@ -45,7 +45,7 @@ class HeadReader:
         self.place += struct.calcsize("<" + layout)
         return value
 
-    def read_text(self) -> bytes:
+    def read_string(self) -> bytes:
         """Return the text at the current place and move behind it."""
         size = self.read_number("Q")
         self.place += size
@@ -54,7 +54,7 @@ class HeadReader:
     def read_value(self, kind: int) -> bytes | None:
         """Move behind a value of this type; return it if it is a text."""
         if kind == STRING:
-            return self.read_text()
+            return self.read_string()
         if kind == ARRAY:
             self.skip_array()
         else:
@@ -75,7 +75,7 @@ class HeadReader:
         """Return the text of an entry. Raises KeyError if there is no such text."""
         (entries,) = struct.unpack_from("<Q", self.data, 16)
         for _ in range(entries):
-            name, kind = self.read_text(), self.read_number("I")
+            name, kind = self.read_string(), self.read_number("I")
             value = self.read_value(kind)
             if name == key.encode() and value is not None:
                 return value
@@ -112,7 +112,7 @@ class TextsInArraysForgotten(HeadReader):
 
 
 class LengthsOfFourBytes(HeadReader):
-    def read_text(self) -> bytes:
+    def read_string(self) -> bytes:
         size = self.read_number("I")
         self.place += size
         return self.data[self.place - size : self.place]
