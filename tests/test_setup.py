@@ -223,6 +223,27 @@ def test_start_knows_every_option_in_readme(capsys):
             assert option.split("=")[0] in shown
 
 
+def test_the_whole_suite_gets_a_worker_per_core_and_a_part_of_it_none(monkeypatch):
+    commands = []
+    monkeypatch.setattr(setup_course, "prepare", lambda *_: None)
+    monkeypatch.setattr(setup_course, "run", lambda _, command, *__: commands.append(command) or 0)
+    for cores in (2, 64, None):
+        monkeypatch.setattr(setup_course.os, "cpu_count", lambda cores=cores: cores)
+        assert setup_course.main(["test"]) == 0
+    assert [command[3] for command in commands] == ["2", "4", "1"]
+    assert commands[0] == [
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        "--no-loadscope-reorder",
+    ]
+    assert setup_course.main(["test", "-k", "sizing"]) == 0
+    assert commands[-1] == ["-m", "pytest", "-k", "sizing"]
+
+
 def test_no_line_of_readme_needs_a_python_with_the_packages():
     """`python tools/grade.py` fails with the Python people have; `python start.py grade` runs."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -56,6 +56,7 @@ COMMANDS = {
     "serve": (["-m", "openmodels.serving.app"], ["base"]),
     "run": ([], ["base"]),
 }
+MOST_WORKERS = 4  # each has one thread, and runs kernels that take up to 3 GB
 FROM_HERE = ("grade", "run")  # their paths are read from the reader's folder, not the course's
 HELP = """\
 python start.py                    set up, check this machine, open JupyterLab
@@ -420,9 +421,17 @@ def open_course(root: Path, arguments: list[str]) -> int:
     return exit_code(run_server(command, root, environment))
 
 
+def parallel(cores: int | None) -> list[str]:
+    """Return pytest's options for the whole suite: a worker per core, the longest tests first."""
+    workers = min(cores or 1, MOST_WORKERS)
+    return ["-n", str(workers), "--dist", "loadgroup", "--no-loadscope-reorder"]
+
+
 def run_command(root: Path, name: str, arguments: list[str], choice: str) -> int:
     """Set up what the command needs, run it in the environment and return its exit code."""
     program, parts = COMMANDS[name]
+    if name == "test" and not arguments:
+        arguments = parallel(os.cpu_count())
     prepare(root, parts, choice)
     folder = Path.cwd() if name in FROM_HERE else root
     return run(root, [*program, *arguments], course_environment(root), folder)

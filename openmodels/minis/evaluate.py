@@ -170,21 +170,24 @@ def evaluate(
     count: int = 500,
     seed: int = 0,
     show: Callable[[str, Score], None] | None = None,
+    batch: int = 50,
 ) -> dict[str, Score]:
     """Return the score per task, by default for all tasks in `scored`.
 
     The prompt is the conversation before the answer, in chat form. "function_5" and "fim_5" are
-    pass@5, every other task is the accuracy of one greedy attempt.
+    pass@5, every other task is the accuracy of one greedy attempt. batch: prompts generated
+    together.
     """
     scores = {}
     for task in tasks or scored(model.config, tokenizer):
         if task in evaluate_code.SCORED:
-            generate = partial(answer, model, tokenizer)
+            generate = partial(answer, model, tokenizer, batch=batch)
             scores[task] = score(evaluate_code.solved(generate, task, count, seed), count)
         else:
             samples = draw(task, count, seed)
             sample_images = [i.image for i in samples] if task in pictures.TASKS else None
-            correct = sum(ok for _, ok in marked(model, tokenizer, samples, pictures=sample_images))
+            marks = marked(model, tokenizer, samples, pictures=sample_images, batch=batch)
+            correct = sum(ok for _, ok in marks)
             scores[task] = score(correct, len(samples))
         if show:
             show(task, scores[task])

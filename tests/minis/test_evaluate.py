@@ -104,6 +104,24 @@ def test_the_default_is_shipped():
     assert "mini-qwen" in NAMES
 
 
+def scores_of(name: str) -> dict[str, dict]:
+    """Return the scores by task in a shipped miniature's card."""
+    file = minis.shipped_dir(name) / "scores.json"
+    return json.loads(file.read_text(encoding="utf-8"))["tasks"]
+
+
+def test_the_command_prints_scores_as_json():
+    command = [sys.executable, "-m", "openmodels.minis.evaluate", "mini-qwen-xs", "--json"]
+    options = ["--instances", "20", "--seed", "7", "--tasks", "fact", "intent"]
+    done = subprocess.run(command + options, capture_output=True, text=True, check=True)
+    printed = json.loads(done.stdout)
+    assert printed.keys() == {"fact", "intent"}
+    assert all(score.keys() == {"correct", "n", "low", "high"} for score in printed.values())
+    model, tokenizer = evaluate.load(minis.shipped_dir("mini-qwen-xs"))
+    scores = evaluate.evaluate(model, tokenizer, ["fact", "intent"], count=20, seed=7)
+    assert printed == {task: vars(score) for task, score in scores.items()}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_weights_reach_their_card(name):
     """100 instances per task, another seed than the card's: the two intervals must overlap.
@@ -111,19 +129,15 @@ def test_shipped_weights_reach_their_card(name):
     They are 95 % intervals, but where draws hang together: of the few held-out phrasings one fails
     for some goods (99 of 100 with one seed, 87 with the next), and 99.9 % are taken.
     """
-    command = [sys.executable, "-m", "openmodels.minis.evaluate", name, "--json"]
-    options = ["--instances", "100", "--seed", "7"]
-    done = subprocess.run(command + options, capture_output=True, text=True, check=True)
-    again = json.loads(done.stdout)
-    stored = json.loads((minis.shipped_dir(name) / "scores.json").read_text(encoding="utf-8"))[
-        "tasks"
-    ]
+    model, tokenizer = evaluate.load(minis.shipped_dir(name))
+    again = evaluate.evaluate(model, tokenizer, count=100, seed=7, batch=100)
+    stored = scores_of(name)
     assert again.keys() == stored.keys()
     for task, score in again.items():
-        assert score.keys() == {"correct", "n", "low", "high"}
-        assert score["n"] == 100
+        assert score.n == 100
         z = 3.29 if task == "intent_phrasing" else 1.959964
-        now, then = (evaluate.score(s["correct"], s["n"], z) for s in (score, stored[task]))
+        counts = (score.correct, score.n), (stored[task]["correct"], stored[task]["n"])
+        now, then = (evaluate.score(*count, z) for count in counts)
         overlap = now.high >= then.low and now.low <= then.high
         assert overlap, f"{task}: {score} now, {stored[task]} in the card"
 
