@@ -16,6 +16,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import nbformat
+import nbformat.sign
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -221,6 +223,23 @@ def test_start_knows_every_option_in_readme(capsys):
             assert unknown == [], f"README.md: start.py does not know {unknown}"
         for option in [word for word in arguments if word.startswith("--")]:
             assert option.split("=")[0] in shown
+
+
+def test_shipped_notebooks_are_signed(tmp_path, monkeypatch):
+    page = tmp_path / "chapters" / "1_x" / "a.ipynb"
+    page.parent.mkdir(parents=True)
+    output = nbformat.v4.new_output("display_data", {"text/html": "<style></style>"})
+    cells = [nbformat.v4.new_code_cell("1", outputs=[output])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), page)
+    data = tmp_path / "data"
+    monkeypatch.setattr(setup_course, "venv_python", lambda venv: Path(sys.executable))
+    variables = {**os.environ, "JUPYTER_DATA_DIR": str(data)}
+    monkeypatch.setattr(setup_course, "course_environment", lambda root: variables)
+    notary = nbformat.sign.NotebookNotary(data_dir=str(data))
+    assert not notary.check_signature(nbformat.read(page, as_version=4))
+    setup_course.sign_notebooks(tmp_path)
+    notary = nbformat.sign.NotebookNotary(data_dir=str(data))
+    assert notary.check_signature(nbformat.read(page, as_version=4))
 
 
 def test_the_whole_suite_gets_a_worker_per_core_and_a_part_of_it_none(monkeypatch):

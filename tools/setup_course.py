@@ -305,9 +305,24 @@ def prepare(root: Path, parts: list[str], choice: str = "") -> None:
     for number, (title, step) in enumerate(zip(titles[len(steps)], steps, strict=True), start=1):
         pip_install(root, f"{number}/{len(steps)} {title}", step)
     write_settings(venv)
+    sign_notebooks(root)
     for part in todo:
         stamp(root, part).write_text(fingerprint(root), encoding="utf-8")
     print(f"Ready: {venv} takes {folder_size(venv) / GB:.1f} GB.")
+
+
+def sign_notebooks(root: Path) -> None:
+    """Sign the chapters as they were shipped, so that JupyterLab trusts their stored figures.
+
+    JupyterLab shows an unsigned notebook without its styles: figures on white in the dark theme
+    until their cells run. Nothing else depends on it, so a failure is ignored.
+    """
+    notebooks = [str(path) for path in sorted((root / "chapters").rglob("*.ipynb"))]
+    if notebooks:
+        sign = "from nbformat.sign import TrustNotebookApp; TrustNotebookApp.launch_instance()"
+        command = [str(venv_python(root / ".venv")), "-c", sign, *notebooks]
+        environment = course_environment(root)
+        subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False)
 
 
 def torch_steps(root: Path, choice: str, free: float, present: float) -> list[list[str]]:
