@@ -232,6 +232,7 @@ def test_shipped_notebooks_are_signed(tmp_path, monkeypatch):
     cells = [nbformat.v4.new_code_cell("1", outputs=[output])]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), page)
     data = tmp_path / "data"
+    data.mkdir()
     monkeypatch.setattr(setup_course, "venv_python", lambda venv: Path(sys.executable))
     variables = {**os.environ, "JUPYTER_DATA_DIR": str(data)}
     monkeypatch.setattr(setup_course, "course_environment", lambda root: variables)
