@@ -20,6 +20,7 @@ from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
 from openmodels import minis
+from openmodels.gguf import qwen_vl
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -39,6 +40,7 @@ ARCHITECTURES = {
     "DeepseekV3ForCausalLM": gguf.MODEL_ARCH.DEEPSEEK2,
     "Llama4ForCausalLM": gguf.MODEL_ARCH.LLAMA4,
     "Llama4ForConditionalGeneration": gguf.MODEL_ARCH.LLAMA4,
+    "Qwen2_5_VLForConditionalGeneration": gguf.MODEL_ARCH.QWEN2VL,
 }
 # llama.cpp leaves out the norm of queries and keys only where it counts as many experts.
 MAVERICK_EXPERTS = 128
@@ -97,6 +99,8 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")
+    if config.model_type == qwen_vl.MODEL_TYPE:
+        return export_qwen_vision(Path(home), file, kind, config)
     seen = json.loads((Path(home) / "preprocessor_config.json").read_text(encoding="utf-8"))
 
     def fill(writer: gguf.GGUFWriter) -> None:
@@ -129,6 +133,20 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
                 values = turn(name, values, vision)
             # the name map thinks of another model here
             add(writer, known.replace("attn_post_norm", "ln2"), values, kind)
+
+    return written(file, "clip", fill)
+
+
+def export_qwen_vision(home: Path, file: Path, kind: str, config: PreTrainedConfig) -> Path:
+    """Write the vision tower and merger of a Qwen2.5-VL as llama.cpp's second file, the mmproj."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MMPROJ)
+        writer.add_name(home.name)
+        tell_kind(writer, kind)
+        qwen_vl.describe_vision(writer, config, home)
+        for name, values in qwen_vl.vision_tensors(tensors(home), config.vision_config.depth):
+            add(writer, name, values, kind)
 
     return written(file, "clip", fill)
 
@@ -220,6 +238,8 @@ def describe(writer: gguf.GGUFWriter, text: PreTrainedConfig, architecture) -> N
         writer.add_expert_feed_forward_length(text.intermediate_size)
         writer.add_expert_count(text.num_local_experts * copies(text))
         writer.add_expert_used_count(text.num_experts_per_tok)
+    if architecture == gguf.MODEL_ARCH.QWEN2VL:
+        qwen_vl.describe_text(writer, text)
 
 
 def copies(text: PreTrainedConfig) -> int:
@@ -285,7 +305,7 @@ def renamed(home: Path, text: PreTrainedConfig, architecture) -> Tensors:
     """The language model's tensors, in the layouts llama.cpp computes with."""
     apart: dict[str, dict[int, np.ndarray]] = {}
     for name, values in tensors(home):
-        if name.startswith(("vision_model.", "multi_modal_projector.")):
+        if name.startswith(("vision_model.", "multi_modal_projector.", *qwen_vl.PREFIXES)):
             continue
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)
