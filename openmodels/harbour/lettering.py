@@ -101,7 +101,7 @@ class Tilt:
         return cx + a * x + b * y, cy + c * x + d * y
 
     def box(self, box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
-        """Return the upright box around a tilted one, (left, top, right, bottom), in the picture."""
+        """Return the upright box (left, top, right, bottom) around a tilted one."""
         left, top, right, bottom = box
         corners = [self.point(x, y) for x in (left, right) for y in (top, bottom)]
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
@@ -149,8 +149,6 @@ class Pen:
             step = advance(face, size, letter)
             if letter != " ":
                 middle = y - X_HEIGHT * size
-                self.letters.append(
-                    Letter(letter, x + step / 2, middle, string, place + number)
-                )
+                self.letters.append(Letter(letter, x + step / 2, middle, string, place + number))
             x += step
         return x

@@ -411,8 +411,8 @@ class Painter:
         """Print lines below each other, all as far from the left or all in the middle."""
         rng, string = self.rng, 0
         wide = max(width(self.face, size, " ".join(line)) for line in lines)
-        left = rng.uniform(self.margin_x + 6, max(self.margin_x + 7,
-                                                  self.width - self.margin_x - 6 - wide))  # fmt: skip
+        farthest = max(self.margin_x + 7, self.width - self.margin_x - 6 - wide)
+        left = rng.uniform(self.margin_x + 6, farthest)
         middle = rng.random() < 0.5
         slack = max(0.0, room - size) * len(lines)
         y = self.margin_y + 3 + rng.uniform(0, slack)

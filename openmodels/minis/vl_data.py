@@ -23,6 +23,7 @@ CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789."
 STRINGS, PLACES = 8, 16  # of the reading helper's labels, see `letter_labels`
 PICTURE_LAST = 0.2  # share of training questions with the picture after the words
 TEXT_LENGTH = 320
+SHORT = 4  # tokens of an answer up to which each has the full weight
 # Share of a training batch's rows by kind; "text" is mini-qwen's own training text.
 MIX = {"flags": 24, "gauge": 8, "chart": 18, "notice": 24, "form": 16, "text": 10}
 LETTERED = {"gauge": 8, "chart": 20, "notice": 44, "form": 28}  # while the eyes learn to read
@@ -109,7 +110,9 @@ class Encoder:
             answer = self.answer(question)
             after = self.text("\n")
             ids += asked + answer + after
-            weights += [0.0] * len(asked) + [1.0] * len(answer) + [0.0] * len(after)
+            # a long answer weighs more than a short one, but not by its length
+            weight = min(1.0, (SHORT / len(answer)) ** 0.5)
+            weights += [0.0] * len(asked) + [weight] * len(answer) + [0.0] * len(after)
         return Row(ids, weights, positions(ids, self.place, size))
 
 

@@ -46,9 +46,7 @@ def grid(rows: int, columns: int, window: int, device: str) -> tuple[torch.Tenso
     return places.to(device), same.to(device)
 
 
-def see(
-    visual: nn.Module, pixels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def see(visual: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (pictures, tokens, width) for the text model and (pictures, patches, hidden) before.
 
     pixels: (pictures, height, width, 3), 0 to 255, height and width multiples of 28.
@@ -71,7 +69,7 @@ def see(
 
 
 def vision_angles(config, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (patches, head_dim) cosines and sines: half of the pairs turn by row, half by column."""
+    """Return (patches, head_dim) cosines and sines: half of the pairs turn by row."""
     half = config.hidden_size // config.num_heads // 2
     steps = torch.arange(0, half, 2, device=places.device, dtype=torch.float)
     inverse = 1.0 / (10_000.0 ** (steps / half))
@@ -134,9 +132,11 @@ def text_angles(config, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return angles.cos(), angles.sin()
 
 
-def text_attention(attention: nn.Module, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
-                   mask: torch.Tensor | None, cache: Cache | None, number: int) -> torch.Tensor:  # fmt: skip
-    """Return attention's output; without a mask it is causal."""
+def text_attention(
+    attention: nn.Module, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
+    mask: torch.Tensor | None, cache: Cache | None, number: int,
+) -> torch.Tensor:  # fmt: skip
+    """Return attention's output; without a mask it is causal. number: of the layer."""
     rows, length, _ = x.shape
     width = attention.head_dim
     q, k, v = (
