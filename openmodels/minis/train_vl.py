@@ -61,15 +61,17 @@ class Recipe:
     micro: int = 3  # batches of different kinds in one step
     budget: int = 8192  # squares of 28 x 28 pixels in a batch
     vision_rate: float = 0.015  # Muon, for the matrices of the vision tower and the merger
-    text_rate: float = 0.01  # Muon, for the matrices of the text model
-    other_rate: float = 2e-3  # AdamW, for embeddings, norms, biases and the helper
+    text_rate: float = 0.006  # Muon, for the matrices of the text model
+    other_rate: float = 2e-3  # AdamW, for norms and biases of the vision tower and the helper
+    text_other_rate: float = 7e-4  # AdamW, for embeddings, norms and biases of the text model
     warmup: int = 60  # steps
+    text_warmup: int = 200  # steps, counted from the first in which the text model learns
     decay: float = 0.55  # last share, over which the rates fall to zero
     weight_decay: float = 0.05
     seed: int = 1
 
 
-SMALL = Recipe(micro=2, budget=640, warmup=30)  # for a few cores
+SMALL = Recipe(micro=2, budget=640, warmup=30, text_warmup=60)  # for a few cores
 
 
 class Reader(nn.Module):
@@ -137,11 +139,17 @@ class Studio:
         self.waited = 0.0
 
     def start(self) -> None:
+        """Start the processes; they wait for memory. Fork before there are threads."""
+        for process in self.processes:
+            process.start()
+
+    def open(self) -> None:
+        """Hand out the memory and start the thread that moves batches."""
         for number in range(self.workers):
             for slot in range(SLOTS):
                 self.free[number].put(slot)
-            self.processes[number].start()
         self.thread = threading.Thread(target=self.move, daemon=True)
+        self.thread.start()
 
     def draw(self, number: int) -> None:
         """Draw for ever; the body of a process."""
@@ -279,21 +287,21 @@ class Run:
         self.model = build(recipe).to(device).train()
         self.reader = Reader(self.model.config.vision_config.hidden_size).to(device)
         named = dict(self.model.named_parameters())
-        vision, text, others = [], [], list(self.reader.parameters())
+        matrices: dict[bool, list] = {True: [], False: []}  # of the vision tower or of the text
+        others: dict[bool, list] = {True: list(self.reader.parameters()), False: []}
         for name, weight in named.items():
-            if weight.ndim != 2 or "embed" in name or "lm_head" in name:
-                others.append(weight)
-            else:
-                (vision if "visual" in name else text).append(weight)
+            single = weight.ndim != 2 or "embed" in name or "lm_head" in name
+            (others if single else matrices)["visual" in name].append(weight)
         self.muons = [
-            (Muon(weights, 0, 1, recipe.weight_decay, dtype), weights, rate)
-            for weights, rate in ((vision, recipe.vision_rate), (text, recipe.text_rate))
+            (Muon(matrices[seeing], 0, 1, recipe.weight_decay, dtype), matrices[seeing], seeing)
+            for seeing in (True, False)
         ]
+        groups = [{"params": others[seeing], "seeing": seeing} for seeing in (True, False)]
         self.adamw = torch.optim.AdamW(
-            others, betas=(0.9, 0.98), weight_decay=0.0, fused=device.startswith("cuda") or None
+            groups, betas=(0.9, 0.98), weight_decay=0.0, fused=device.startswith("cuda") or None
         )
         self.weights = [*named.values(), *self.reader.parameters()]
-        self.steps = self.pictures = self.questions = 0
+        self.steps = self.text_steps = self.pictures = 0
 
     def autocast(self):
         kind = "cuda" if self.device.startswith("cuda") else "cpu"
@@ -329,15 +337,19 @@ class Run:
             every |= parts
             self.pictures += batch.rows if batch.pixels is not None else 0
         nn.utils.clip_grad_norm_([w for w in self.weights if w.grad is not None], 1.0)
+        recipe = self.recipe
+        self.text_steps += not reading
+        slowed = rate * min(1.0, self.text_steps / recipe.text_warmup)
         for group in self.adamw.param_groups:
-            group["lr"] = rate * self.recipe.other_rate
+            seeing = group["seeing"]
+            group["lr"] = rate * recipe.other_rate if seeing else slowed * recipe.text_other_rate
         self.adamw.step()
-        for muon, weights, peak in self.muons:
+        for muon, weights, seeing in self.muons:
             if any(weight.grad is not None for weight in weights):
                 for weight in weights:  # the merger has no gradient while the helper learns alone
                     if weight.grad is None:
                         weight.grad = torch.zeros_like(weight)
-                muon.step(rate * peak)
+                muon.step(rate * recipe.vision_rate if seeing else slowed * recipe.text_rate)
         for weight in self.weights:
             weight.grad = None
         self.steps += 1
@@ -464,7 +476,8 @@ def train(home: Path, minutes: float, device: str, workers: int, recipe: Recipe,
     studio = Studio(workers, recipe, device)
     studio.start()
     pool = multiprocessing.get_context("fork").Pool(workers)
-    studio.thread.start()
+    torch.zeros(1, device=device)  # starts CUDA once, before the thread uses it
+    studio.open()
     words = tokenizer.load(NAME)
     encoder = Encoder(words)
     dtype = precision(device)
