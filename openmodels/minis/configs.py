@@ -220,7 +220,7 @@ STANDS_FOR = {
     "mini-mistral": "mistral-large-2-2407",
     "mini-deepseek": "deepseek-v3",
     "mini-scout": "llama-4-scout",
-    "mini-qwen-vl": "qwen2.5-vl-3b",
+    "mini-qwen-vl": "qwen2.5-vl-7b",
     "mini-behemoth": "llama-4-behemoth",
     "mini-maverick": "llama-4-maverick",
 }
