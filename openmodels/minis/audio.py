@@ -69,6 +69,7 @@ def config(parent: str = "mini-qwen-s") -> Qwen2AudioConfig:
     text = configs.config(parent)
     text.vocab_size += len(TOKENS)
     text.max_position_embeddings = 2048
+    text.tie_word_embeddings = False
     encoder = Qwen2AudioEncoderConfig(
         d_model=192,
         encoder_layers=4,
@@ -123,7 +124,7 @@ def new_model(parent: torch.nn.Module) -> Qwen2AudioForConditionalGeneration:
         table = parts.text.embed_tokens.weight
         table[:vocabulary] = parent.model.embed_tokens.weight
         table[vocabulary:] = parent.model.embed_tokens.weight.mean(0)
-        parts.head.weight = table
+        parts.head.weight.copy_(table)  # a matrix of its own, as in Qwen2-Audio
         positions = parts.encoder.embed_positions.weight
         positions.copy_(sinusoids(*positions.shape))
     return model
