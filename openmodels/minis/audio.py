@@ -175,7 +175,7 @@ def encode(
     if frames is not None:
         valid = torch.arange(size, device=hidden.device) < ((frames - 1) // 2 + 1)[:, None]
         mask = torch.zeros(valid.shape, dtype=hidden.dtype, device=hidden.device)
-        mask = mask.masked_fill(~valid, torch.finfo(hidden.dtype).min)[:, None, None, :]
+        mask = mask.masked_fill(~valid, -1e4)[:, None, None, :]
         mask = mask.expand(-1, 1, size, -1)
     for layer in encoder.layers:
         output = layer(hidden, mask)

@@ -195,6 +195,7 @@ class Prompts:
         self.tokenizer = text_tokenizer
         self.audio = text_tokenizer.convert_tokens_to_ids(audio.AUDIO)
         self.known: dict[str, list[int]] = {}
+        self.frames: dict[str, tuple[list[int], list[int]]] = {}
 
     def ids(self, text: str) -> list[int]:
         if text not in self.known:
@@ -202,11 +203,13 @@ class Prompts:
         return self.known[text]
 
     def of(self, question: str, answer: str = "") -> tuple[list[int], list[int], list[int]]:
-        text = self.tokenizer.apply_chat_template(
-            [sounds.ask(question)], tokenize=False, add_generation_prompt=True
-        )
-        before, after = text.split(audio.AUDIO)
-        return self.ids(before), self.ids(after), self.ids(answer + "<|im_end|>") if answer else []
+        if question not in self.frames:
+            text = self.tokenizer.apply_chat_template(
+                [sounds.ask(question)], tokenize=False, add_generation_prompt=True
+            )
+            before, after = text.split(audio.AUDIO)
+            self.frames[question] = self.ids(before), self.ids(after)
+        return *self.frames[question], self.ids(answer + "<|im_end|>") if answer else []
 
 
 # --- Training -------------------------------------------------------------------------------------
