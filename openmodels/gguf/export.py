@@ -20,6 +20,7 @@ from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
 from openmodels import minis
+from openmodels.gguf import qwen_audio
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -39,6 +40,7 @@ ARCHITECTURES = {
     "DeepseekV3ForCausalLM": gguf.MODEL_ARCH.DEEPSEEK2,
     "Llama4ForCausalLM": gguf.MODEL_ARCH.LLAMA4,
     "Llama4ForConditionalGeneration": gguf.MODEL_ARCH.LLAMA4,
+    "Qwen2AudioForConditionalGeneration": gguf.MODEL_ARCH.QWEN2,
 }
 # llama.cpp leaves out the norm of queries and keys only where it counts as many experts.
 MAVERICK_EXPERTS = 128
@@ -94,6 +96,8 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
     before the patches; answers stay. ValueError where there are no pictures.
     """
     config = AutoConfig.from_pretrained(home)
+    if config.model_type == qwen_audio.MODEL_TYPE:
+        return export_audio(Path(home), file, kind, config)
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")
@@ -129,6 +133,21 @@ def export_vision(home: Path, file: Path, kind: str = "f16", turned: bool = Fals
                 values = turn(name, values, vision)
             # the name map thinks of another model here
             add(writer, known.replace("attn_post_norm", "ln2"), values, kind)
+
+    return written(file, "clip", fill)
+
+
+def export_audio(home: Path, file: Path, kind: str, config: PreTrainedConfig) -> Path:
+    """Write the sound encoder and projector of a Qwen2-Audio as llama.cpp's mmproj file."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MMPROJ)
+        writer.add_name(home.name)
+        tell_kind(writer, kind)
+        qwen_audio.describe_audio(writer, config)
+        blocks = config.audio_config.encoder_layers
+        for name, values in qwen_audio.audio_tensors(tensors(home), blocks):
+            add(writer, name, values, qwen_audio.tensor_kind(name, kind))
 
     return written(file, "clip", fill)
 
@@ -285,7 +304,7 @@ def renamed(home: Path, text: PreTrainedConfig, architecture) -> Tensors:
     """The language model's tensors, in the layouts llama.cpp computes with."""
     apart: dict[str, dict[int, np.ndarray]] = {}
     for name, values in tensors(home):
-        if name.startswith(("vision_model.", "multi_modal_projector.")):
+        if name.startswith(("vision_model.", "multi_modal_projector.", *qwen_audio.PREFIXES)):
             continue
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)
