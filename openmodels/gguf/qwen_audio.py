@@ -26,7 +26,7 @@ def describe_audio(writer: gguf.GGUFWriter, config: PreTrainedConfig) -> None:
     encoder = config.audio_config
     if encoder.max_source_positions < POSITIONS or encoder.scale_embedding:
         raise ValueError(
-            f"llama.cpp needs {POSITIONS} positions and embeddings without a scale, not "
+            f"llama.cpp needs {POSITIONS} positions, and embeddings without a scale, not "
             f"{encoder.max_source_positions} and scale_embedding={encoder.scale_embedding}"
         )
     writer.add_clip_has_audio_encoder(True)
