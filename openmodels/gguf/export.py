@@ -21,7 +21,7 @@ from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
 from openmodels import files, minis
-from openmodels.gguf import qwen_vl
+from openmodels.gguf import qwen_audio, qwen_vl
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -42,7 +42,12 @@ ARCHITECTURES = {
     "Llama4ForCausalLM": gguf.MODEL_ARCH.LLAMA4,
     "Llama4ForConditionalGeneration": gguf.MODEL_ARCH.LLAMA4,
     "Qwen2_5_VLForConditionalGeneration": gguf.MODEL_ARCH.QWEN2VL,
+    "Qwen2AudioForConditionalGeneration": gguf.MODEL_ARCH.QWEN2,
 }
+# of the tensors of vision towers, sound encoders and projectors
+ENCODER_PREFIXES = (
+    "vision_model.", "multi_modal_projector.", *qwen_vl.PREFIXES, *qwen_audio.PREFIXES,
+)  # fmt: skip
 # llama.cpp omits the norm of queries and keys only for a model with this many experts.
 MAVERICK_EXPERTS = 128
 FIM_KEYS = {  # tokens for filling in the middle
@@ -98,6 +103,8 @@ def export_vision(home: Path, file: Path, kind: str = "f16", transposed: bool = 
     model without a vision tower.
     """
     config = AutoConfig.from_pretrained(home, trust_remote_code=False)
+    if config.model_type == qwen_audio.MODEL_TYPE:
+        return export_audio(Path(home), file, kind, config)
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")
@@ -140,6 +147,21 @@ def export_qwen_vision(home: Path, file: Path, kind: str, config: PreTrainedConf
         qwen_vl.describe_vision(writer, config, home)
         for name, values in qwen_vl.vision_tensors(tensors(home), config.vision_config.depth):
             add_tensor(writer, name, values, kind)
+
+    return write_file(file, "clip", fill)
+
+
+def export_audio(home: Path, file: Path, kind: str, config: PreTrainedConfig) -> Path:
+    """Write the sound encoder and projector of a Qwen2-Audio as llama.cpp's mmproj file."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MMPROJ)
+        writer.add_name(home.name)
+        add_kind(writer, kind)
+        qwen_audio.describe_audio(writer, config)
+        blocks = config.audio_config.encoder_layers
+        for name, values in qwen_audio.audio_tensors(tensors(home), blocks):
+            add_tensor(writer, name, values, qwen_audio.tensor_kind(name, kind))
 
     return write_file(file, "clip", fill)
 
@@ -335,7 +357,7 @@ def language_tensors(home: Path, text: PreTrainedConfig, architecture: gguf.MODE
     """Yield the language model's tensors in llama.cpp's layouts, under transformers' names."""
     experts: dict[str, dict[int, np.ndarray]] = {}
     for name, values in tensors(home):
-        if name.startswith(("vision_model.", "multi_modal_projector.", *qwen_vl.PREFIXES)):
+        if name.startswith(ENCODER_PREFIXES):
             continue
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)

@@ -37,7 +37,16 @@ PARTS = """\
 {%- set sounds = namespace(count=0) %}
 {%- macro words(content) %}
     {%- if content is string %}
-        {{- content }}
+        {%- for piece in content.split("<__media_") %}
+            {%- if loop.first %}
+                {{- piece }}
+            {%- else %}
+                {%- set sounds.count = sounds.count + 1 %}
+                {%- set bits = piece.split("__>") %}
+                {{- "Audio " ~ sounds.count ~ ": <__media_" ~ bits[0] ~ "__>\\n" }}
+                {{- bits[1:] | join("__>") }}
+            {%- endif %}
+        {%- endfor %}
     {%- else %}
         {%- for part in content or [] %}
             {%- if part.type in ("audio", "input_audio") or "audio_url" in part %}

@@ -112,8 +112,8 @@ TOWER = {
     "vision_adapter.mlp.fc1.weight": ("j", "u"),
     "vision_adapter.mlp.fc2.weight": ("j", "j"),
 }
-# Qwen2.5-VL's; t, u, k as above; 3t: queries, keys and values; s: the vectors of four patches; c, f:
-# channels and frames of a patch, p: its pixels a side
+# Qwen2.5-VL's; t, u, k as above; 3t: queries, keys and values; s: the vectors of four patches;
+# c, f: channels and frames of a patch, p: its pixels a side
 QWEN_BLOCK = {
     "norm1.weight": ("t",),
     "norm2.weight": ("t",),
