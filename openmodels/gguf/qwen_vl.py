@@ -77,14 +77,14 @@ def vision_tensors(
             yield "v.patch_embd.weight.1", values[:, :, 1]
         elif ".attn.qkv." in name:
             for part, matrix in zip("qkv", np.split(values, 3), strict=True):
-                yield known(names, name.replace(".qkv.", f".{part}.")), matrix
+                yield gguf_name_of(names, name.replace(".qkv.", f".{part}.")), matrix
         else:
-            yield known(names, name), values
+            yield gguf_name_of(names, name), values
 
 
-def known(names: gguf.TensorNameMap, name: str) -> str:
-    """Return llama.cpp's name of a tensor; ValueError if it has none."""
-    found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    if found is None:
+def gguf_name_of(names: gguf.TensorNameMap, name: str) -> str:
+    """Return llama.cpp's name of a tensor. Raises ValueError if it has none."""
+    gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    if gguf_name is None:
         raise ValueError(f"llama.cpp has no name for the tensor {name}")
-    return found
+    return gguf_name

@@ -26,11 +26,14 @@ X_HEIGHT = 0.27  # of the size: how far a small letter's middle is above the bas
 
 @lru_cache(maxsize=1)
 def folder() -> Path:
-    """Return the folder of matplotlib's typefaces, without importing matplotlib."""
-    found = importlib.util.find_spec("matplotlib")
-    if found is None or not found.submodule_search_locations:
+    """Return the folder of matplotlib's typefaces, without importing matplotlib.
+
+    Raises FileNotFoundError if matplotlib is not installed.
+    """
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("printed words need matplotlib, which ships the typefaces")
-    return Path(next(iter(found.submodule_search_locations))) / "mpl-data" / "fonts" / "ttf"
+    return Path(next(iter(spec.submodule_search_locations))) / "mpl-data" / "fonts" / "ttf"
 
 
 @lru_cache(maxsize=4096)
@@ -102,8 +105,8 @@ class Tilt:
 
     def box(self, box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
         """Return the upright box (left, top, right, bottom) around a tilted one."""
-        left, top, right, bottom = box
-        corners = [self.point(x, y) for x in (left, right) for y in (top, bottom)]
+        x0, y0, x1, y1 = box
+        corners = [self.point(x, y) for x in (x0, x1) for y in (y0, y1)]
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         width, height = self.size
         return (

@@ -31,7 +31,7 @@ KINDS = tuple(SIZES)
 TASKS = {
     "colour": "flags", "pattern": "flags", "count": "flags", "position": "flags", "boxes": "flags",
     "gauge": "gauge", "tallest": "chart", "how_many": "chart", "value": "chart",
-    "words": "notice", "invented": "notice", "form": "form",
+    "printed": "notice", "printed_invented": "notice", "form": "form",
 }  # fmt: skip
 CATCH = ("bass", "carp", "cod", "crab", "eel", "hake", "pike", "ray", "sole", "tuna")
 UNITS = ("boxes", "crates", "barrels", "kg")
@@ -81,7 +81,7 @@ Box = tuple[float, float, float, float]
 
 
 class Painter:
-    """Paints one scene. level: from 0, the shortest words, to 1, all that a kind can show."""
+    """Draws one scene. level: from 0, the shortest words, to 1, all that a kind can show."""
 
     def __init__(self, kind: str, split: str, seed: int, size: tuple[int, int] | None = None,
                  level: float = 1.0, strength: float = 1.0):  # fmt: skip
@@ -92,7 +92,7 @@ class Painter:
 
     # ------------------------------------------------------------------ parts
     def shown(self, draw: Callable[[], tuple]) -> tuple:
-        """Draw until what is shown lies in this split."""
+        """Draw values until they lie in this split; return them."""
         while True:
             values = draw()
             if held_out(*values) == self.test:
@@ -109,24 +109,24 @@ class Painter:
         self.image = Image.new("RGB", self.size, self.ground)
         self.draw = ImageDraw.Draw(self.image)
         self.pen = Pen(self.draw)
-        turn = rng.uniform(-degrees, degrees) * strength if rng.random() < 0.8 else 0.0
-        self.tilt = Tilt(self.size, turn, 1 + rng.uniform(-stretch, stretch) * strength)
+        angle = rng.uniform(-degrees, degrees) * strength if rng.random() < 0.8 else 0.0
+        self.tilt = Tilt(self.size, angle, 1 + rng.uniform(-stretch, stretch) * strength)
         share = self.tilt.inside()
         self.margin_x = (1 - share) * self.width / 2
         self.margin_y = (1 - share) * self.height / 2
 
     def finish(self, questions: list[Question], description: str, shown: tuple) -> Scene:
-        """Tilt and photograph what was painted."""
+        """Return the scene: the picture tilted and photographed."""
         image = photograph(self.tilt.apply(self.image, self.ground), self.rng, self.strength)
         letters = tuple(
-            Letter(one.character, *self.tilt.point(one.x, one.y), one.string, one.place)
-            for one in self.pen.letters
+            Letter(mark.character, *self.tilt.point(mark.x, mark.y), mark.string, mark.place)
+            for mark in self.pen.letters
         )
         key = f"{self.kind}|{shown}" + (f"|{self.face}" if letters else "")
         return Scene(self.kind, image, tuple(questions), letters, description, key)
 
     def invented(self, longest: int) -> str:
-        """Return a word that stands in no list: syllables, or letters at random."""
+        """Return a word that is on no list: syllables, or letters at random."""
         rng = self.rng
         while True:
             if rng.random() < 0.5:
@@ -141,28 +141,28 @@ class Painter:
 
     # ------------------------------------------------------------------ flags
     def flag(self, box: Box, pattern: str, colour: str, mark: str) -> None:
-        """Paint a flag into a box: `colour` with `mark` on it."""
-        left, top, right, bottom = box
+        """Draw a flag into a box: `colour` with `mark` on it."""
+        x0, y0, x1, y1 = box
         fill, other = self.shade(COLOURS[colour]), self.shade(COLOURS[mark])
         draw = self.draw
         draw.rectangle(box, fill=fill, outline=(60, 60, 60))
-        across, down = (right - left) / 5, (bottom - top) / 5
+        across, down = (x1 - x0) / 5, (y1 - y0) / 5
         if pattern == "cross":
-            draw.rectangle((left + 2 * across, top + 1, right - 2 * across, bottom - 1), fill=other)
-            draw.rectangle((left + 1, top + 2 * down, right - 1, bottom - 2 * down), fill=other)
+            draw.rectangle((x0 + 2 * across, y0 + 1, x1 - 2 * across, y1 - 1), fill=other)
+            draw.rectangle((x0 + 1, y0 + 2 * down, x1 - 1, y1 - 2 * down), fill=other)
         elif pattern == "stripes":
             for place in (1, 3):
-                stripe = (left + 1, top + place * down, right - 1, top + (place + 1) * down)
+                stripe = (x0 + 1, y0 + place * down, x1 - 1, y0 + (place + 1) * down)
                 draw.rectangle(stripe, fill=other)
         elif pattern == "border":
-            draw.rectangle((left + across, top + down, right - across, bottom - down), fill=other)
+            draw.rectangle((x0 + across, y0 + down, x1 - across, y1 - down), fill=other)
         elif pattern == "disc":
             radius = 1.4 * min(across, down)
-            x, y = (left + right) / 2, (top + bottom) / 2
+            x, y = (x0 + x1) / 2, (y0 + y1) / 2
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=other)
 
     def flags(self) -> Scene:
-        """Paint one to six flags in front of the sea; colour, pattern, count, place and boxes."""
+        """Draw one to six flags in front of the sea; colour, pattern, count, place and boxes."""
         rng = self.rng
         self.begin(rng.choice(SEA), 10)
         columns, rows = max(2, self.width // 56), max(2, self.height // 56)
@@ -184,11 +184,11 @@ class Painter:
         for cell, pattern, colour, mark in flags:
             w = min(room_x - 4, rng.uniform(24, 50))
             h = min(room_y - 4, w * rng.uniform(0.65, 0.9))
-            left = self.margin_x + room_x * (cell % columns) + rng.uniform(2, room_x - w - 1)
-            top = self.margin_y + room_y * (cell // columns) + rng.uniform(2, room_y - h - 1)
-            box = (round(left), round(top), round(left + w), round(top + h))
+            x = self.margin_x + room_x * (cell % columns) + rng.uniform(2, room_x - w - 1)
+            y = self.margin_y + room_y * (cell // columns) + rng.uniform(2, room_y - h - 1)
+            box = (round(x), round(y), round(x + w), round(y + h))
             if rng.random() < 0.5:  # its staff
-                self.draw.line((left, top - 2, left, top + h * 1.5), fill=(90, 70, 50), width=2)
+                self.draw.line((x, y - 2, x, y + h * 1.5), fill=(90, 70, 50), width=2)
             self.flag(box, pattern, colour, mark)
             boxes.append(self.tilt.box(box))
         questions = self.flag_questions(flags, boxes)
@@ -202,18 +202,18 @@ class Painter:
         questions = [Question("count", "How many flags are there?", str(len(flags)))]
         if len(set(colours)) < len(colours) or rng.random() < 0.3:
             colour = rng.choice(colours)
-            asked = f"How many {colour} flags are there?"
-            questions.append(Question("count", asked, str(colours.count(colour))))
+            prompt = f"How many {colour} flags are there?"
+            questions.append(Question("count", prompt, str(colours.count(colour))))
         if single := [p for p in patterns if patterns.count(p) == 1]:
             pattern = rng.choice(single)
-            asked = {
+            prompt = {
                 "plain": "What colour is the plain flag?",
                 "cross": "What colour is the flag behind the cross?",
                 "stripes": "What colour is the flag behind the stripes?",
                 "border": "What colour is the border of the flag?",
                 "disc": "What colour is the flag behind the disc?",
             }[pattern]
-            questions.append(Question("colour", asked, colours[patterns.index(pattern)]))
+            questions.append(Question("colour", prompt, colours[patterns.index(pattern)]))
         if single := [c for c in colours if colours.count(c) == 1]:
             colour = rng.choice(single)
             place = colours.index(colour)
@@ -229,13 +229,13 @@ class Painter:
         middles = [(box[axis] + box[axis + 2]) / 2 for box in boxes]
         best = most(middles)
         if len(flags) > 1 and sum(abs(m - best) < 8 for m in middles) == 1:
-            asked = f"What colour is the flag {side}?"
-            questions.append(Question("position", asked, colours[middles.index(best)]))
+            prompt = f"What colour is the flag {side}?"
+            questions.append(Question("position", prompt, colours[middles.index(best)]))
         return questions
 
     # ------------------------------------------------------------------ tide gauges
     def gauge(self) -> Scene:
-        """Paint a tide gauge: a number on a board, or water at a staff with marks."""
+        """Draw a tide gauge: a number on a board, or water at a staff with marks."""
         rng = self.rng
         self.begin(rng.choice(SEA), 6)
         if rng.random() < 0.5:
@@ -247,12 +247,12 @@ class Painter:
             self.staff(metres)
             what = "A staff in the water"
         answer = f"{metres:.1f} m"
-        asked = rng.choice(("What does the tide gauge show?", "How high is the water?"))
-        question = Question("gauge", asked, answer)
+        prompt = rng.choice(("What does the tide gauge show?", "How high is the water?"))
+        question = Question("gauge", prompt, answer)
         return self.finish([question], f"{what} that shows {answer}.", (what, metres))
 
     def board(self, number: str) -> None:
-        """Paint a number on a board."""
+        """Draw a number on a board."""
         rng = self.rng
         dark = rng.random() < 0.3
         ink, ground = ((245, 245, 240), (40, 60, 110)) if dark else ((25, 25, 25), (250, 245, 225))
@@ -267,7 +267,7 @@ class Painter:
         self.pen.write(x, y, number, self.face, size, self.shade(ink), string=0)
 
     def staff(self, metres: float) -> None:
-        """Paint a staff numbered at each metre from 0 to 6, with water up to `metres`."""
+        """Draw a staff numbered at each metre from 0 to 6, with water up to `metres`."""
         rng = self.rng
         bottom, top = self.height - self.margin_y - 10, self.margin_y + 10
         step = (bottom - top) / 6
@@ -291,7 +291,7 @@ class Painter:
 
     # ------------------------------------------------------------------ catch charts
     def chart(self) -> Scene:
-        """Paint a chart of the catch with an axis and a unit; tallest, how many, one value."""
+        """Draw a chart of the catch with an axis and a unit; tallest, how many, one value."""
         rng = self.rng
         self.begin(rng.choice(PAPERS), 3)
 
@@ -319,12 +319,12 @@ class Painter:
         return self.finish(questions, f"A chart of the catch in {unit}: {listed}.", bars)
 
     def axes(self, bars: tuple, top: int, unit: str) -> None:
-        """Paint the bars with the names below, the axis on the left and the unit above it."""
+        """Draw the bars with the names below, the axis on the left and the unit above it."""
         rng, draw, pen = self.rng, self.draw, self.pen
         ink = self.shade((40, 40, 45))
         scale = min(self.width / 196, self.height / 168)
         size = rng.randint(round(11 * scale), round(13 * scale))
-        left, right = self.margin_x + 8 + 2.2 * size, self.width - self.margin_x - 3
+        start, end = self.margin_x + 8 + 2.2 * size, self.width - self.margin_x - 3
         low = self.height - self.margin_y - 6 - size
         high = self.margin_y + 8 + 1.6 * size
         step = (low - high) / 10
@@ -332,19 +332,19 @@ class Painter:
         for tick in range(0, 11, 2):
             y = low - step * tick
             text = str(tick * top // 10)
-            x = left - 4 - width(self.face, size, text)
+            x = start - 4 - width(self.face, size, text)
             pen.write(x, y + X_SHIFT * size, text, self.face, size, ink)
-            draw.line((left, y, right, y), fill=self.shade((200, 200, 205), 6))
-        draw.line((left, high - 4, left, low), fill=ink)
-        draw.line((left, low, right, low), fill=ink)
-        room = (right - left) / len(bars)
+            draw.line((start, y, end, y), fill=self.shade((200, 200, 205), 6))
+        draw.line((start, high - 4, start, low), fill=ink)
+        draw.line((start, low, end, low), fill=ink)
+        room = (end - start) / len(bars)
         colours = list(CRAYONS.values())
         same = rng.choice(colours) if rng.random() < 0.4 else None
         printed = rng.random() < 0.3
         names = max((kind for kind, _ in bars), key=len)
         name_size = fitting(self.face, size, names, room - 3, smallest=8)
         for place, (kind, height) in enumerate(bars):
-            x = left + place * room
+            x = start + place * room
             gap = room * rng.uniform(0.1, 0.22)
             bar = (round(x + gap), round(low - step * height), round(x + room - gap), round(low))
             draw.rectangle(bar, fill=self.shade(same or rng.choice(colours)), outline=(60, 60, 60))
@@ -358,7 +358,7 @@ class Painter:
 
     # ------------------------------------------------------------------ notices
     def notice(self) -> Scene:
-        """Paint a printed notice of one to three words, known or invented."""
+        """Draw a printed notice of one to three words, known or invented."""
         rng = self.rng
         self.begin(rng.choice(PAPERS), 10 if self.height > 60 else 5, 0.1)
         longest = max(2, round(10 * min(1.0, self.level * 1.2)))
@@ -390,8 +390,8 @@ class Painter:
             self.draw.rectangle(edge, outline=ink)
         self.print_lines(lines, size, room_y, ink)
         text = " ".join(words)
-        asked = rng.choice(("What does the notice say?", "Read the notice."))
-        question = Question("invented" if new else "words", asked, text, (text,))
+        prompt = rng.choice(("What does the notice say?", "Read the notice."))
+        question = Question("printed_invented" if new else "printed", prompt, text, (text,))
         return self.finish([question], f'A notice that says "{text}".', words)
 
     def lines(self, words: tuple[str, ...]) -> list[list[str]]:
@@ -412,21 +412,21 @@ class Painter:
         rng, string = self.rng, 0
         wide = max(width(self.face, size, " ".join(line)) for line in lines)
         farthest = max(self.margin_x + 7, self.width - self.margin_x - 6 - wide)
-        left = rng.uniform(self.margin_x + 6, farthest)
+        start = rng.uniform(self.margin_x + 6, farthest)
         middle = rng.random() < 0.5
         slack = max(0.0, room - size) * len(lines)
         y = self.margin_y + 3 + rng.uniform(0, slack)
         for line in lines:
             y += min(room, size * 1.35) if line is not lines[0] else 0.8 * size
-            own = width(self.face, size, " ".join(line))
-            x = left + (wide - own) / 2 if middle else left
+            line_width = width(self.face, size, " ".join(line))
+            x = start + (wide - line_width) / 2 if middle else start
             for word in line:
                 x = self.pen.write(x, y, word + " ", self.face, size, ink, string)
                 string += 1
 
     # ------------------------------------------------------------------ order forms
     def form(self) -> Scene:
-        """Paint an order form with five fields; the answer is the order as JSON."""
+        """Draw an order form with five fields; the answer is the order as JSON."""
         rng = self.rng
         self.begin(rng.choice(PAPERS), 10)
 
@@ -462,9 +462,9 @@ class Painter:
                 end = self.width - self.margin_x - 6
                 self.draw.line((x, y + 0.3 * size, end, y + 0.3 * size), fill=(170, 170, 170))
         fields = dict(zip(FIELDS, values, strict=True))
-        asked = rng.choice(("Write the order as JSON.", "Read the form as JSON."))
+        prompt = rng.choice(("Write the order as JSON.", "Read the form as JSON."))
         spelled = (values[0], values[1], values[3])
-        question = Question("form", asked, json.dumps(fields), spelled)
+        question = Question("form", prompt, json.dumps(fields), spelled)
         listed = ", ".join(f"{name} {value}" for name, value in fields.items())
         return self.finish([question], f"An order form: {listed}.", values)
 
@@ -505,7 +505,7 @@ def questions(task: str, count: int, seed: int = 0,
     while count > 0:
         number += 1
         picture = scene(TASKS[task], number, split)
-        fitting_ones = [q for q in picture.questions if q.task == task]
-        if fitting_ones:
+        matching = [q for q in picture.questions if q.task == task]
+        if matching:
             count -= 1
-            yield picture, fitting_ones[0]
+            yield picture, matching[0]

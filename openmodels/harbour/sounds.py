@@ -65,14 +65,17 @@ class Clip:
 
     @property
     def question(self) -> str:
+        """Return the text of the question."""
         return self.messages[0]["content"][1]["text"]
 
     @property
     def answer(self) -> Message:
+        """Return the message with the right answer."""
         return self.messages[-1]
 
     @property
     def seconds(self) -> float:
+        """Return the length in seconds."""
         return len(self.samples) / RATE
 
 
@@ -154,6 +157,7 @@ ONES = (
 ).split()
 TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBERS_ZH = "一二三四五六七八九十"
+CHINESE_SHARE = 0.15  # of the calls
 CALLS_ZH = ("大船", "绳子", "苹果", "渔网", "灯", "鱼")
 
 
@@ -224,7 +228,7 @@ def chinese_call(rng: random.Random) -> Call:
     return Call(text, text, intent, "zh")
 
 
-def draw_call(rng: random.Random, test: bool, chinese: float = 0.15) -> Call:
+def draw_call(rng: random.Random, test: bool, chinese: float = CHINESE_SHARE) -> Call:
     """Return a call of one split; chinese: the share of calls in Chinese."""
     while True:
         call = chinese_call(rng) if rng.random() < chinese else english_call(rng)
@@ -266,6 +270,7 @@ class Shore:
 
     def clip(self, task: str, samples: np.ndarray, question: str, answer: str, key: str,
              description: str) -> Clip:  # fmt: skip
+        """Return a clip of these samples, at a random loudness and in surf."""
         samples, snr = self.finish(samples)
         messages = (ask(question), assistant(answer))
         return Clip(task, samples, messages, f"{question}|{key}", description, {"snr": snr})
@@ -282,6 +287,7 @@ class Shore:
         return place(pieces, gaps, rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.4))
 
     def pattern(self) -> tuple[str, ...]:
+        """Return one to five blasts at random, each "short" or "long"."""
         return tuple(self.rng.choices(tuple(BLASTS), k=self.rng.randint(1, MOST_BLASTS)))
 
     def foghorn(self) -> Clip:
@@ -356,7 +362,7 @@ def codes(
 # --- Clips on disk --------------------------------------------------------------------------------
 
 
-def call_clip(call: Call, samples: np.ndarray, task: str = "call", **details) -> Clip:
+def call_clip(call: Call, samples: np.ndarray, task: str = "call", **details: object) -> Clip:
     """Return a spoken call as a clip: its transcript, or with task "intent" what is wanted."""
     question, answer = (HEAR, call.text) if task == "call" else (WANT, call.intent)
     messages = (ask(question), assistant(answer))
@@ -394,7 +400,8 @@ def clips() -> list[Clip]:
         call_clip(
             Call(row["text"], row["spoken"], row["intent"], row["language"]),
             read_wav(CLIPS / row["file"]),
-            voice=row["voice"], speed=int(row["words_per_minute"]),
+            voice=row["voice"], speed=int(row["words_per_minute"]), intent=row["intent"],
+            language=row["language"],
         )
         for row in rows
     ]  # fmt: skip

@@ -56,6 +56,7 @@ class Voice:
 
     @property
     def name(self) -> str:
+        """Return the voice's name for espeak-ng's option -v."""
         return f"{self.accent}+{self.variant}"
 
 

@@ -32,6 +32,9 @@ HOP = 160  # samples between two mel frames
 WINDOW = 3000  # mel frames of 30 s
 FULL = 750  # tokens of a full window: two convolution steps and a pooling step of two each
 MEL_BINS = 128
+# The smallest power of a mel bin. Silence becomes -1.5 everywhere with the first, -0.806 with the
+# second, so a model must have heard both.
+LIBRARY_FLOOR, LLAMA_FLOOR = 1e-10, 2.0**-24
 # Sounds as parts of a message, numbered as in Qwen2-Audio's template
 PARTS = """\
 {%- set sounds = namespace(count=0) %}
@@ -112,6 +115,7 @@ class Parts:
 
     @classmethod
     def of(cls, model: Qwen2AudioForConditionalGeneration) -> Parts:
+        """Return the modules of a model."""
         body = getattr(model, "model", model)
         text = body.language_model
         head = model.lm_head if hasattr(model, "lm_head") else text.lm_head
@@ -152,11 +156,15 @@ class LogMel(torch.nn.Module):
         self.register_buffer("filters", filters.T.contiguous())  # (mel bins, 201)
         self.register_buffer("window", torch.hann_window(400))
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return features, shape (batch, mel bins, frames), of samples (batch, frames * 160)."""
+    def forward(self, samples: torch.Tensor, floor: float = LIBRARY_FLOOR) -> torch.Tensor:
+        """Return features, shape (batch, mel bins, frames), of samples (batch, frames * 160).
+
+        floor: the smallest power of a mel bin: transformers' LIBRARY_FLOOR, or llama.cpp's
+        LLAMA_FLOOR.
+        """
         spectrum = torch.stft(samples, 400, HOP, window=self.window, return_complex=True)
         power = spectrum[..., :-1].abs() ** 2
-        mel = (self.filters @ power).clamp(min=1e-10).log10()
+        mel = (self.filters @ power).clamp(min=floor).log10()
         mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0)
         return (mel + 4.0) / 4.0
 

@@ -10,12 +10,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import Qwen2_5_VLForConditionalGeneration as Model
 
 from openmodels.harbour import scenes
 from openmodels.minis import vl_forward
@@ -23,9 +26,10 @@ from openmodels.minis.evaluate import Score, score
 from openmodels.minis.qwen_vl import MINI
 from openmodels.minis.vl_data import Encoder, Row, collate, pixels_of, positions
 
+TASKS = tuple(scenes.TASKS)
 LONGEST = 112  # new tokens; three boxes take about 100
 OVERLAP = 0.5
-CURVE = ("words", "form", "value", "gauge")  # tasks whose scores depend most on resolution
+CURVE = ("printed", "form", "value", "gauge")  # tasks whose scores depend most on resolution
 SCALES = (0.5, 0.625, 0.75, 1.0, 1.5)
 EACH = 50  # scenes of one job, see `jobs`
 
@@ -58,13 +62,13 @@ def jobs(tasks: Iterable[str], count: int, seed: int,
     return [(t, size, seed * 1000 + n, scale) for t in tasks for n, size in enumerate(sizes)]
 
 
-def rendered(work: list[tuple[str, int, int, float]], pool=None) -> list[Item]:
+def rendered(work: list[tuple[str, int, int, float]], pool: Pool | None = None) -> list[Item]:
     """Return the items of jobs, drawn by a pool of processes if there is one."""
     parts = pool.starmap(items, work, chunksize=1) if pool else [items(*job) for job in work]
     return [item for part in parts for item in part]
 
 
-def answers(model, encoder: Encoder, drawn: Sequence[Item], rows: int = 256,
+def answers(model: Model, encoder: Encoder, drawn: Sequence[Item], rows: int = 256,
             blind: bool = False, last: bool = False) -> list[str]:  # fmt: skip
     """Return what the model answers to each item.
 
@@ -87,7 +91,7 @@ def answers(model, encoder: Encoder, drawn: Sequence[Item], rows: int = 256,
     return written
 
 
-def answer_batch(model, encoder: Encoder, part: Sequence[Item], device: torch.device,
+def answer_batch(model: Model, encoder: Encoder, part: Sequence[Item], device: torch.device,
                  blind: bool, last: bool) -> list[str]:  # fmt: skip
     """Return the answers to items whose pictures have one size."""
     height, width, _ = part[0].pixels.shape
@@ -97,7 +101,7 @@ def answer_batch(model, encoder: Encoder, part: Sequence[Item], device: torch.de
         where = positions(ids, encoder.place, (width, height))
         rows.append(Row(ids, [1.0] * len(ids), where))
     pixels = np.stack([item.pixels for item in part])
-    batch = collate("", rows, np.full_like(pixels, 128) if blind else pixels, left=True)
+    batch = collate("", rows, np.full_like(pixels, 128) if blind else pixels, left_padded=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         written = vl_forward.generate(
             model, torch.from_numpy(batch.pixels).to(device),
@@ -128,13 +132,13 @@ def parsed(written: str) -> object:
 
 def boxes_match(right: str, written: str) -> bool:
     """Return whether each right box has one of the same label with an IoU of at least one half."""
-    found = parsed(written)
-    if not isinstance(found, list) or not all(isinstance(box, dict) for box in found):
+    boxes = parsed(written)
+    if not isinstance(boxes, list) or not all(isinstance(box, dict) for box in boxes):
         return False
     expected = json.loads(right)
-    if len(found) != len(expected):
+    if len(boxes) != len(expected):
         return False
-    remaining = list(found)
+    remaining = list(boxes)
     for box in expected:
         match = next(
             (b for b in remaining if b.get("label") == box["label"]
@@ -146,16 +150,16 @@ def boxes_match(right: str, written: str) -> bool:
     return True
 
 
-def overlap(one: object, other: Sequence[float]) -> float:
+def overlap(box: object, target: Sequence[float]) -> float:
     """Return intersection over union of two boxes, (left, top, right, bottom); 0 for no box."""
-    if not isinstance(one, list) or len(one) != 4:
+    if not isinstance(box, list) or len(box) != 4:
         return 0.0
-    if not all(isinstance(side, (int, float)) for side in one):
+    if not all(isinstance(side, (int, float)) for side in box):
         return 0.0
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
+    across = min(box[2], target[2]) - max(box[0], target[0])
+    down = min(box[3], target[3]) - max(box[1], target[1])
     both = max(0.0, across) * max(0.0, down)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (box, target))
     return both / (areas - both) if areas > both else 0.0
 
 
@@ -184,26 +188,26 @@ def marked(drawn: Sequence[Item], written: Sequence[str]) -> dict[str, dict]:
         if task in right:
             result: Score = score(sum(right[task]), len(right[task]))
             table[task] = asdict(result)
-            if task in ("words", "invented"):
+            if task in ("printed", "printed_invented"):
                 table[task]["cer"] = round(wrong_letters[task] / letters[task], 4)
     return table
 
 
-def evaluate(model, tokenizer, count: int = 500, seed: int = 7, pool=None, rows: int = 256,
-             deadline: float | None = None, save: Callable[[dict], None] | None = None,
-             curve: int = 200) -> dict:  # fmt: skip
+def evaluate(model: Model, tokenizer: PreTrainedTokenizerBase, count: int = 500, seed: int = 7,
+             pool: Pool | None = None, rows: int = 256, deadline: float | None = None,
+             save: Callable[[dict], None] | None = None, curve: int = 200) -> dict:  # fmt: skip
     """Return scores, the floor of a blind model, the picture put last, and curves over resolution.
 
     deadline: as of `time.time()`; parts that would begin after it are left out. save: called with
     what is there after each part. curve: scenes for each point of a curve.
     """
     encoder = Encoder(tokenizer)
-    results: dict = {"n": count, "seed": seed}
+    results: dict = {"count": count, "seed": seed}
 
     def due() -> bool:
         return deadline is not None and time.time() > deadline
 
-    def keep(name: str, value: dict) -> None:
+    def store(name: str, value: dict) -> None:
         results[name] = value
         print(name, json.dumps(value), flush=True)
         if save:
@@ -211,25 +215,59 @@ def evaluate(model, tokenizer, count: int = 500, seed: int = 7, pool=None, rows:
 
     drawn = rendered(jobs(scenes.TASKS, count, seed), pool)
     written = answers(model, encoder, drawn, rows)
-    keep("tasks", marked(drawn, written))
+    store("tasks", marked(drawn, written))
     examples = [
-        {"task": i.question.task, "asked": i.question.text, "right": i.question.answer,
+        {"task": i.question.task, "question": i.question.text, "right": i.question.answer,
          "written": text}
         for i, text in list(zip(drawn, written, strict=True))[:: max(1, len(drawn) // 60)]
     ]  # fmt: skip
     results["examples"] = examples
     if not due():
-        keep("picture_last", marked(drawn, answers(model, encoder, drawn, rows, last=True)))
+        store("picture_last", marked(drawn, answers(model, encoder, drawn, rows, last=True)))
     if not due():
-        keep("blind", marked(drawn, answers(model, encoder, drawn, rows, blind=True)))
+        store("blind", marked(drawn, answers(model, encoder, drawn, rows, blind=True)))
     table = {}
     for scale in SCALES:
         if due():
             break
         drawn = rendered(jobs(CURVE, curve, seed + 1, scale), pool)
         table[str(scale)] = marked(drawn, answers(model, encoder, drawn, rows))
-        keep("resolution", table)
+        store("resolution", table)
     return results
+
+
+def evaluate_tasks(
+    model: Model, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], count: int, seed: int,
+    show: Callable[[str, Score], None] | None = None,
+) -> dict[str, Score]:  # fmt: skip
+    """Return the scores of tasks in `TASKS`, each on `count` held-out questions."""
+    encoder = Encoder(tokenizer)
+    scores = {}
+    for task in tasks:
+        drawn = rendered(jobs([task], count, seed))
+        pairs = zip(drawn, answers(model, encoder, drawn, rows=16), strict=True)
+        scores[task] = score(sum(is_right(i.question, text) for i, text in pairs), count)
+        if show:
+            show(task, scores[task])
+    return scores
+
+
+def card_results(results: dict, model: Model) -> dict:
+    """Return the content of scores.json: the results with what a card states first.
+
+    The floor of a task is the share of a blind model's answers that are right.
+    """
+    tasks = {
+        task: row | {"floor": round(blind["correct"] / blind["n"], 4)}
+        if (blind := results.get("blind", {}).get(task)) else row
+        for task, row in results["tasks"].items()
+    }  # fmt: skip
+    details = {
+        "date": date.today().isoformat(),
+        "architecture": type(model).__name__,
+        "parameters": model.num_parameters(),
+    }
+    return details | without_examples(results) | {"tasks": tasks}
 
 
 def without_examples(results: dict) -> dict:
@@ -237,15 +275,14 @@ def without_examples(results: dict) -> dict:
     return {key: value for key, value in results.items() if key != "examples"}
 
 
-def load(home: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, AutoTokenizer]:
+def load(home: Path) -> tuple[Model, PreTrainedTokenizerBase]:
     """Return the model (float32) and the tokenizer of a folder."""
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        home, dtype=torch.float32, use_safetensors=True
-    )
-    return model.eval(), AutoTokenizer.from_pretrained(home)
+    model = Model.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
+    return model.eval(), AutoTokenizer.from_pretrained(home, trust_remote_code=False)
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("home", type=Path, help="the model's folder")
     parser.add_argument("--count", type=int, default=500, help="held-out questions per task")
@@ -253,6 +290,7 @@ def main() -> None:
     parser.add_argument("--curve", type=int, default=100, help="questions per point of a curve")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, help="write the scores here, for a model card")
     options = parser.parse_args()
     model, tokenizer = load(options.home)
     results = evaluate(
@@ -265,6 +303,9 @@ def main() -> None:
     )
     for item in results["examples"]:
         print(json.dumps(item, ensure_ascii=False))
+    if options.out:
+        text = json.dumps(card_results(results, model), indent=1, ensure_ascii=False)
+        options.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ START, END, PLACE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
 TOKENS = (START, END, PLACE, VIDEO)  # after the shared tokenizer's entries, in this order
 MARK = START + PLACE + END  # what the chat template writes for a picture
 SQUARE = 28  # pixels a side of what becomes one token: 2 x 2 patches of 14
+MODEL_TYPE = "qwen2_5_vl"  # in config.json
 LONGEST_RATIO = 200  # of the longer to the shorter side, as in the library
 
 
@@ -182,7 +183,7 @@ class Processor:
             fields["min_pixels"], fields["max_pixels"],
             tuple(fields["image_mean"]), tuple(fields["image_std"]),
         )  # fmt: skip
-        return cls(AutoTokenizer.from_pretrained(folder), shape)
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), shape)
 
 
 def config(text: dict, vocabulary: int, depth: int = 6, hidden: int = 192, heads: int = 4,

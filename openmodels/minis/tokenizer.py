@@ -25,6 +25,7 @@ CODE_VOCABULARY = 512
 CODERS = ("mini-qwen-coder",)
 SEERS = ("mini-scout",)
 QWEN_SEERS = ("mini-qwen-vl",)
+HEARERS = ("mini-qwen-audio",)
 # Qwen2.5's control tokens, in its order; <think> as in Qwen3, where reasoning is a mode.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
@@ -60,12 +61,16 @@ def corpus(seed: int, each: int) -> Iterator[str]:
 def load(name: str = "mini-qwen") -> Qwen2Tokenizer:
     """Return the tokenizer a miniature is trained with: the coder's, or the shared one.
 
-    Models with vision get the shared one with image tokens.
+    Models with vision get the shared one with image tokens, models that hear with audio tokens.
     """
     if name in SEERS:
         return load_with_images()
     if name in QWEN_SEERS:
         return load_with_images(qwen_vl.TOKENS, qwen_vl.MARK)
+    if name in HEARERS:
+        from openmodels.minis import audio  # which needs this module
+
+        return audio.load_tokenizer()
     return Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
 
 

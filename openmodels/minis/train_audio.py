@@ -10,209 +10,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2AudioProcessor, WhisperFeatureExtractor
 
 from openmodels.harbour import instances, sounds
-from openmodels.minis import audio, evaluate, weights_dir
+from openmodels.minis import audio, evaluate, evaluate_audio, weights_dir
+from openmodels.minis.audio_data import SHORT, Bank, draw_codes, make_bank, speak_some
 
 PARENT = "mini-qwen-s"
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 RATE_PEAK = 1.5e-3
-SHORT = 480  # mel frames of a short window: 4.8 s
 CALL_SHARE, CODE_SHARE = 0.55, 0.38  # of a batch; the others hear nothing
 INTENT_SHARE = 0.15  # of the calls
 TEXT_TASKS = ("fact", "intent", "order", "text_qa", "sums", "words", "sentences")
 TEXT_EVERY = 10  # every tenth step is a batch of text
 CHECK_EVERY = 60.0  # seconds between looks at held-out clips
-
-
-# --- Data -----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Bank:
-    """Clips one after the other: int16 samples, where each begins, and what is asked of it."""
-
-    samples: torch.Tensor  # (all samples,), int16
-    starts: torch.Tensor  # (clips + 1,)
-    questions: list[str]
-    answers: list[str]
-    spoken: list[str]
-    details: list[dict]
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    @classmethod
-    def of(cls, clips: list[tuple[np.ndarray, str, str, str, dict]]) -> Bank:
-        """Return a bank of (samples as float32, question, answer, spoken form, details)."""
-        arrays = [(np.clip(clip[0], -1, 1) * 32767).astype(np.int16) for clip in clips]
-        starts = np.cumsum([0] + [len(array) for array in arrays])
-        columns = list(zip(*(clip[1:] for clip in clips), strict=True))
-        return cls(
-            torch.from_numpy(np.concatenate(arrays)), torch.from_numpy(starts),
-            *(list(column) for column in columns),
-        )  # fmt: skip
-
-
-def speak_some(job: tuple[int, int, bool]) -> list[tuple]:
-    """Return spoken calls of (seed, count, test split) as rows of a `Bank`."""
-    from openmodels.harbour import speech
-
-    seed, count, test = job
-    rng = random.Random(f"calls/{seed}/{test}")
-    calls = [sounds.draw_call(rng, test) for _ in range(count)]
-    pairs = [(call, speech.draw_voice(rng, test, call.language)) for call in calls]
-    made = []
-    for call, voice, samples in speech.speak_all(pairs, workers=1):
-        details = {"intent": call.intent, "language": call.language}
-        details |= {"speed": voice.speed, "voice": voice.name}
-        made.append((samples, sounds.HEAR, call.text, call.spoken, details))
-    return made
-
-
-def code_spelling(answer: str) -> str:
-    """Return what CTC spells for a code: its blasts as words, its strokes one by one."""
-    kind, _, pattern = answer.partition(": ")
-    if kind == "bell":
-        return " ".join(["d"] * int(pattern.split()[0]))
-    return pattern
-
-
-def draw_codes(job: tuple[int, int, str, float]) -> list[tuple]:
-    """Return clips of codes for (seed, count of each, split, SNR in dB), as `speak_some` does."""
-    seed, count, split, snr = job
-    made = []
-    for task in ("foghorn", "signal", "bell"):
-        for clip in sounds.codes(task, count, seed, split, snr):
-            answer = clip.answer["content"]
-            pattern = clip.description.removeprefix("A foghorn sounds: ").rstrip(".")
-            spelled = pattern if task == "signal" else code_spelling(answer)
-            made.append((clip.samples, clip.question, answer, spelled, {"task": task}))
-    return made
-
-
-def make_bank(function, jobs: list[tuple], workers: int) -> Bank:
-    """Return the clips of all jobs, made by worker processes."""
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return Bank.of([clip for part in pool.imap(function, jobs) for clip in part])
-
-
-# --- Batches --------------------------------------------------------------------------------------
-
-
-class Mixer:
-    """Cuts, stretches and drowns clips in noise, on the device that trains."""
-
-    def __init__(self, device: str, seed: int):
-        self.device = device
-        self.rng = torch.Generator(device).manual_seed(seed)
-
-    def uniform(self, size: int, low: float, high: float) -> torch.Tensor:
-        return torch.rand(size, device=self.device, generator=self.rng) * (high - low) + low
-
-    def surf(self, rows: int, size: int) -> torch.Tensor:
-        """Return noise of power 1, (rows, size): between white and the low rumble of the sea."""
-        noise = torch.randn(rows, size, device=self.device, generator=self.rng)
-        spectrum = torch.fft.rfft(noise)
-        scale = torch.linspace(0, sounds.RATE / 2, spectrum.shape[1], device=self.device)
-        corner, power = self.uniform(rows, 300, 4000), self.uniform(rows, 0, 1.5)
-        spectrum = spectrum / (1 + (scale[None] / corner[:, None]) ** power[:, None])
-        noise = torch.fft.irfft(spectrum, size)
-        return noise / noise.pow(2).mean(1, keepdim=True).sqrt().clamp(min=1e-6)
-
-    def cut(self, bank: Bank, chosen: torch.Tensor, frames: int, augment: bool,
-            snr: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Return windows (rows, frames * 160) with the chosen clips, and their valid mel frames.
-
-        augment: start anywhere, play up to 10 % faster or slower, change loudness, add surf from
-        0 dB to none. Without it a clip starts at 0.05 s; snr: the surf's level in dB, None for none.
-        """
-        size, rows = frames * audio.HOP, len(chosen)
-        begin, end = bank.starts[chosen], bank.starts[chosen + 1]
-        length = (end - begin).float()
-        speed = self.uniform(rows, 0.9, 1.1) if augment else torch.ones(rows, device=self.device)
-        played = length / speed
-        slack = (size - played - 1600).clamp(min=0)
-        offset = self.uniform(rows, 0, 1) * slack.clamp(max=16_000) if augment else 800.0
-        offset = offset if augment else torch.full((rows,), 800.0, device=self.device)
-        time_axis = torch.arange(size, device=self.device)[None] - offset[:, None]
-        source = time_axis * speed[:, None]
-        inside = (source >= 0) & (source < (length - 1)[:, None])
-        low = source.clamp(min=0).floor()
-        place = (begin[:, None] + low.long()).clamp(max=len(bank.samples) - 2)
-        before, after = (bank.samples[place + step].float() / 32768 for step in (0, 1))
-        wave = before.lerp(after, (source - low).clamp(0, 1)) * inside
-        valid = ((offset + played) / audio.HOP).ceil().long() + 8
-        valid = valid.clamp(max=frames)
-        if augment:
-            wave = self.drown(wave, inside)
-        elif snr is not None:
-            loud = wave.abs() > 0.02 * wave.abs().amax(1, keepdim=True)
-            power = (wave.pow(2) * loud).sum(1) / loud.sum(1).clamp(min=1)
-            wave = wave + self.surf(rows, size) * (power / 10 ** (snr / 10)).sqrt()[:, None]
-            wave = wave / wave.abs().amax(1, keepdim=True).clamp(min=1.0)
-        return wave, valid
-
-    def drown(self, wave: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        """Return windows at random loudness, two thirds of them in surf from 0 to 40 dB."""
-        rows = len(wave)
-        loud = inside & (wave.abs() > 0.02 * wave.abs().amax(1, keepdim=True))
-        power = (wave.pow(2) * loud).sum(1) / loud.sum(1).clamp(min=1)
-        level = self.uniform(rows, 0, 40)
-        noise = self.surf(rows, wave.shape[1]) * (power / 10 ** (level / 10)).sqrt()[:, None]
-        noisy = self.uniform(rows, 0, 1) < 0.67
-        # the surf of half of them ends with the clip, that of the others fills the window
-        filled = self.uniform(rows, 0, 1) < 0.5
-        wave = wave + noise * noisy[:, None] * (filled[:, None] | inside)
-        gain = 10 ** self.uniform(rows, -0.7, 0.1)
-        return (wave * gain[:, None]).clamp(-1, 1)
-
-    def nothing(self, rows: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return windows of silence or surf alone, and their valid mel frames."""
-        size = frames * audio.HOP
-        level = 10 ** self.uniform(rows, -4, -0.7) * (self.uniform(rows, 0, 1) > 0.3)
-        wave = (self.surf(rows, size) * level[:, None]).clamp(-1, 1)
-        valid = self.uniform(rows, 50, min(frames, 600)).long()
-        inside = torch.arange(size, device=self.device)[None] < valid[:, None] * audio.HOP
-        filled = self.uniform(rows, 0, 1) < 0.5
-        return wave * (filled[:, None] | inside), valid
-
-
-class Prompts:
-    """Token ids before the sound, after it, and of answers; each text is encoded once."""
-
-    def __init__(self, text_tokenizer):
-        self.tokenizer = text_tokenizer
-        self.audio = text_tokenizer.convert_tokens_to_ids(audio.AUDIO)
-        self.known: dict[str, list[int]] = {}
-        self.frames: dict[str, tuple[list[int], list[int]]] = {}
-
-    def ids(self, text: str) -> list[int]:
-        if text not in self.known:
-            self.known[text] = self.tokenizer(text, add_special_tokens=False).input_ids
-        return self.known[text]
-
-    def of(self, question: str, answer: str = "") -> tuple[list[int], list[int], list[int]]:
-        if question not in self.frames:
-            text = self.tokenizer.apply_chat_template(
-                [sounds.ask(question)], tokenize=False, add_generation_prompt=True
-            )
-            before, after = text.split(audio.AUDIO)
-            self.frames[question] = self.ids(before), self.ids(after)
-        return *self.frames[question], self.ids(answer + "<|im_end|>") if answer else []
-
-
-# --- Training -------------------------------------------------------------------------------------
 
 
 class Run:
@@ -226,9 +44,11 @@ class Run:
         self.tokenizer = audio.load_tokenizer()
         self.model = audio.new_model(parent).to(self.device).train()
         self.parts = audio.Parts.of(self.model)
-        self.mel = audio.LogMel().to(self.device)
-        self.mixer = Mixer(self.device, options.seed)
-        self.prompts = Prompts(self.tokenizer)
+        self.listener = evaluate_audio.Listener(
+            self.model, self.tokenizer, self.device, options.score_batch, options.seed
+        )
+        self.mel, self.mixer = self.listener.mel, self.listener.mixer
+        self.prompts = self.listener.prompts
         self.labels: dict[str, int] = {c: n for n, c in enumerate(ALPHABET, start=1)}
         self.build_banks()
         width = self.parts.encoder.conv1.out_channels
@@ -242,20 +62,18 @@ class Run:
         self.log: list[dict] = []
 
     def build_banks(self) -> None:
-        """Make training and held-out clips; put them on the device."""
+        """Draw training and held-out clips; put them on the device."""
         options, began = self.options, time.monotonic()
         each = 250
-        calls = [(n, each, False) for n in range(max(1, options.clips // each))]
+        chinese = options.chinese
+        calls = [(n, each, False, chinese) for n in range(max(1, options.clips // each))]
         drawn = [(n, 60, "train", float("inf")) for n in range(max(1, options.clips // 600))]
         self.calls = make_bank(speak_some, calls, options.workers)
         self.codes = make_bank(draw_codes, drawn, options.workers)
-        count = options.held_out
-        held = [(n, -(-count // 8), True) for n in range(8)]
-        self.test_calls = make_bank(speak_some, held, options.workers)
-        tests = [(n, -(-count // 8), "test", float("inf")) for n in range(8)]
-        self.test_codes = make_bank(draw_codes, tests, options.workers)
+        self.test_calls = evaluate_audio.held_out_calls(options.held_out, 0, options.workers)
+        self.test_codes = evaluate_audio.held_out_codes(options.held_out, 0, options.workers)
         for bank in (self.calls, self.codes, self.test_calls, self.test_codes):
-            bank.samples, bank.starts = bank.samples.to(self.device), bank.starts.to(self.device)
+            bank.to(self.device)
             for spoken in bank.spoken:
                 for letter in spoken:
                     self.labels.setdefault(letter, len(self.labels) + 1)
@@ -265,7 +83,7 @@ class Run:
 
     def text_rows(self) -> list[tuple[list[int], list[int], list[int]]]:
         """Return old tasks as (prompt, nothing, answer): what the text model should not forget."""
-        found = []
+        rows = []
         for task in TEXT_TASKS:
             for item in instances(task, self.options.texts, seed=3, split="train"):
                 prompt = self.tokenizer.apply_chat_template(
@@ -274,8 +92,8 @@ class Run:
                 ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
                 answer = self.prompts.ids(item.answer["content"] + "<|im_end|>")
                 if len(ids) + len(answer) <= 400:
-                    found.append((ids, [], answer))
-        return found
+                    rows.append((ids, [], answer))
+        return rows
 
     @property
     def progress(self) -> float:
@@ -283,6 +101,7 @@ class Run:
         return min(1.0, (time.monotonic() - self.began) / (60 * self.minutes))
 
     def choose(self, bank: Bank, count: int) -> torch.Tensor:
+        """Return the numbers of `count` random clips of a bank, with repetition."""
         return torch.randint(len(bank), (count,), device=self.device, generator=self.mixer.rng)
 
     def mixed(self, rows: int, frames: int) -> tuple:
@@ -347,7 +166,8 @@ class Run:
         rows = self.options.batch if masked else max(2, self.options.batch // self.options.shrink)
         frames = SHORT if masked else audio.WINDOW
         wave, valid, prompts, spelled = self.mixed(rows, frames)
-        features = self.mel(wave)
+        floor = self.rng.choice((audio.LIBRARY_FLOOR, audio.LLAMA_FLOOR))
+        features = self.mel(wave, floor)
         vectors, hidden = audio.encode(self.parts, features, valid if masked else None)
         spelling = self.ctc_loss(hidden, valid, spelled, masked)
         self.heard += rows
@@ -357,7 +177,7 @@ class Run:
         return self.answer_loss(vectors, counts, prompts) + 0.3 * spelling, spelling.item()
 
     def step(self) -> tuple[float, float]:
-        """Take one step; returns its loss and the CTC part."""
+        """Take one step; return its loss and the CTC part."""
         progress = self.progress
         rate = RATE_PEAK * min(1, (self.steps + 1) / 200) * min(1.0, max(0.02, 2 * (1 - progress)))
         for group in self.optimizer.param_groups:
@@ -382,159 +202,31 @@ class Run:
                 line = {"minutes": round((looked - self.began) / 60, 2), "steps": self.steps}
                 line |= {"heard": self.heard, "loss": round(loss, 4), "ctc": round(spelling, 4)}
                 if self.progress > 0.3:
-                    line |= self.check(self.options.check)
+                    line |= self.check()
                 self.log.append(line)
                 print(json.dumps(line), flush=True)
 
-    # ------------------------------------------------------------------ scoring
-    @torch.no_grad()
-    def answers(self, bank: Bank | None, chosen: torch.Tensor, questions: list[str], masked: bool,
-                snr: float | None = None, wave: torch.Tensor | None = None,
-                valid: torch.Tensor | None = None) -> list[str]:  # fmt: skip
-        """Return greedy answers to one question of each chosen clip, or of given windows."""
-        frames = SHORT + 160 if masked else audio.WINDOW
-        if wave is None:
-            wave, valid = self.mixer.cut(bank, chosen, frames, augment=False, snr=snr)
-        counts = audio.token_count(valid) if masked else torch.full_like(valid, audio.FULL)
-        vectors, _ = audio.encode(self.parts, self.mel(wave), valid if masked else None)
-        prompts = [self.prompts.of(question) for question in questions]
-        ids, _ = audio.rows(prompts, counts.tolist(), self.prompts.audio, 0)
-        last = (counts + torch.tensor([len(b) + len(a) for b, a, _ in prompts]).to(counts)) - 1
-        ids = ids.to(self.device)
-        inputs = audio.embed(self.parts, ids, vectors, counts, self.prompts.audio)
-        return self.continue_rows(inputs, last)
-
-    def continue_rows(
-        self, inputs: torch.Tensor, last: torch.Tensor, longest: int = 32
-    ) -> list[str]:
-        """Return greedy continuations of rows (batch, seq, hidden) that end at place `last`."""
-        rows = torch.arange(len(inputs), device=self.device)
-        written: list[list[int]] = [[] for _ in rows]
-        done = torch.zeros(len(inputs), dtype=torch.bool, device=self.device)
-        space = torch.zeros(len(inputs), longest, inputs.shape[2], device=self.device)
-        inputs = torch.cat([inputs.float(), space], 1)
-        for _ in range(longest):
-            size = int(last.max()) + 1
-            hidden = self.parts.text(inputs_embeds=inputs[:, :size], use_cache=False)
-            token = self.parts.head(hidden.last_hidden_state[rows, last]).argmax(-1)
-            done |= token == self.tokenizer.eos_token_id
-            for row, value in enumerate(token.tolist()):
-                if not done[row]:
-                    written[row].append(value)
-            if done.all():
-                break
-            last = last + 1
-            inputs[rows, last] = self.parts.text.embed_tokens(token).float()
-        return [self.tokenizer.decode(ids) for ids in written]
-
-    def batches(self, count: int, size: int) -> list[torch.Tensor]:
-        return list(torch.arange(count, device=self.device).split(size))
-
-    def word_errors(self, masked: bool, snr: float | None, count: int) -> list[dict]:
-        """Return each held-out call's errors, words, speed and whether all of it is right."""
-        found = []
-        for chosen in self.batches(min(count, len(self.test_calls)), self.options.score_batch):
-            questions = [sounds.HEAR] * len(chosen)
-            texts = self.answers(self.test_calls, chosen, questions, masked, snr)
-            for n, text in zip(chosen.tolist(), texts, strict=True):
-                right, details = self.test_calls.answers[n], self.test_calls.details[n]
-                errors, words = edit_errors(words_of(right), words_of(text))
-                found.append({"errors": errors, "words": words, "exact": text == right} | details)
-        return found
-
-    def codes_right(self, masked: bool, snr: float | None, count: int) -> dict[str, list[bool]]:
-        """Return for each kind of code which held-out answers are right."""
-        found: dict[str, list[bool]] = {"foghorn": [], "signal": [], "bell": []}
-        bank = self.test_codes
-        for chosen in self.batches(len(bank), self.options.score_batch):
-            chosen = torch.tensor(
-                [n for n in chosen.tolist() if len(found[bank.details[n]["task"]]) < count],
-                device=self.device, dtype=torch.long,
-            )  # fmt: skip
-            if not len(chosen):
-                continue
-            questions = [bank.questions[n] for n in chosen.tolist()]
-            texts = self.answers(bank, chosen, questions, masked, snr)
-            for n, text in zip(chosen.tolist(), texts, strict=True):
-                found[bank.details[n]["task"]].append(text == bank.answers[n])
-        return found
-
-    def nothing_right(self, masked: bool, count: int) -> list[bool]:
-        """Return for silence and surf alone whether the answer is that there is nothing."""
-        found: list[bool] = []
-        while len(found) < count:
-            frames = SHORT if masked else audio.WINDOW
-            rows = min(self.options.score_batch, count - len(found))
-            wave, valid = self.mixer.nothing(rows, frames)
-            questions = [(sounds.HEAR, sounds.WANT, sounds.MEANING)[n % 3] for n in range(rows)]
-            texts = self.answers(None, valid, questions, masked, wave=wave, valid=valid)
-            found += [text == sounds.NOTHING for text in texts]
-        return found
-
-    def check(self, count: int) -> dict[str, float]:
-        """Return a quick look at held-out clips: word errors, codes, silence; in both forms."""
+    # ------------------------------------------------------------------ results
+    def check(self) -> dict[str, float]:
+        """Return a quick look at held-out clips."""
         self.model.eval()
-        found = {}
-        for name, masked in (("masked", True), ("full", False)):
-            errors = self.word_errors(masked, None, count)
-            found[f"wer {name}"] = round(rate_of(errors), 4)
-        codes = self.codes_right(True, None, count)
-        found |= {task: round(sum(ok) / len(ok), 3) for task, ok in codes.items()}
-        silent = self.nothing_right(True, count)
-        found["nothing"] = round(sum(silent) / len(silent), 3)
+        count = self.options.check
+        scores = evaluate_audio.quick_scores(self.listener, self.test_calls, self.test_codes, count)
         self.model.train()
-        return found
-
-    def final_scores(self, count: int) -> dict:
-        """Return all scores of the card: by form, noise and speed, with the numbers behind them."""
-        self.model.eval()
-        scores: dict = {"calls": {}, "codes": {}, "nothing": {}}
-        for name, masked in (("masked", True), ("full", False)):
-            for snr in (None, 20, 10, 5, 0):
-                label = f"{name} {'clean' if snr is None else f'{snr} dB'}"
-                errors = self.word_errors(masked, snr, count)
-                scores["calls"][label] = summary(errors)
-                if snr is None:
-                    slow, fast = (
-                        [e for e in errors if (e["speed"] < 170) == is_slow]
-                        for is_slow in (True, False)
-                    )
-                    scores["calls"][f"{label} below 170 words a minute"] = summary(slow)
-                    scores["calls"][f"{label} from 170 words a minute"] = summary(fast)
-                    for language in ("en", "zh"):
-                        part = [e for e in errors if e["language"] == language]
-                        scores["calls"][f"{label} {language}"] = summary(part)
-                for task, ok in self.codes_right(masked, snr, count).items():
-                    scores["codes"][f"{task} {label}"] = vars(evaluate.score(sum(ok), len(ok)))
-            silent = self.nothing_right(masked, count)
-            scores["nothing"][name] = vars(evaluate.score(sum(silent), len(silent)))
-        scores["intent"] = self.intent_scores(count)
-        scores["deaf"] = self.deaf_scores(count)
         return scores
 
-    def intent_scores(self, count: int) -> dict:
-        right = []
-        for chosen in self.batches(min(count, len(self.test_calls)), self.options.score_batch):
-            texts = self.answers(self.test_calls, chosen, [sounds.WANT] * len(chosen), True)
-            places = chosen.tolist()
-            wanted = [self.test_calls.details[n]["intent"] for n in places]
-            right += [text == want for text, want in zip(texts, wanted, strict=True)]
-        return vars(evaluate.score(sum(right), len(right)))
-
-    def deaf_scores(self, count: int) -> dict:
-        """Return the floor: the most frequent held-out answer to each question, without hearing."""
-        floors = {}
-        bank = self.test_codes
-        for task in ("foghorn", "signal", "bell"):
-            answers = [
-                a for a, d in zip(bank.answers, bank.details, strict=True) if d["task"] == task
-            ][:count]
-            most = max(set(answers), key=answers.count)
-            floors[task] = vars(evaluate.score(answers.count(most), len(answers)))
-        intents = [details["intent"] for details in self.test_calls.details][:count]
-        most = max(set(intents), key=intents.count)
-        floors["intent"] = vars(evaluate.score(intents.count(most), len(intents)))
-        return floors
+    def final_scores(self) -> dict:
+        """Return all scores of the card, and how the model was trained."""
+        self.model.eval()
+        count = self.options.held_out
+        scores = evaluate_audio.all_scores(self.listener, self.test_calls, self.test_codes, count)
+        gpu = self.device.startswith("cuda")
+        run = {
+            "steps": self.steps, "clips": self.heard, "minutes": self.minutes,
+            "calls": len(self.calls), "codes": len(self.codes),
+            "device": torch.cuda.get_device_name() if gpu else "cpu",
+        }  # fmt: skip
+        return evaluate_audio.card_results(scores, self.model, count, 0) | {"run": run}
 
     def save(self, home: Path, scores: dict) -> None:
         """Write weights by module (bfloat16), the log and the scores."""
@@ -555,50 +247,8 @@ class Run:
         (home / "log.jsonl").write_text(lines, encoding="utf-8")
 
 
-def words_of(text: str) -> list[str]:
-    """Return a transcript's words; Chinese characters count one by one, punctuation not at all."""
-    words = []
-    for word in text.replace(",", " ").replace(".", " ").replace("?", " ").split():
-        words += list(word) if any(ord(letter) > 0x2E80 for letter in word) else [word]
-    return words
-
-
-def edit_errors(right: list[str], written: list[str]) -> tuple[int, int]:
-    """Return (insertions + deletions + substitutions, words of the right transcript)."""
-    costs = list(range(len(written) + 1))
-    for row, word in enumerate(right, start=1):
-        before, costs[0] = costs[:], row
-        for column, guess in enumerate(written, start=1):
-            costs[column] = min(
-                before[column] + 1, costs[column - 1] + 1, before[column - 1] + (word != guess)
-            )
-    return costs[-1], len(right)
-
-
-def rate_of(errors: list[dict]) -> float:
-    """Return the word error rate of scored calls."""
-    return sum(e["errors"] for e in errors) / max(1, sum(e["words"] for e in errors))
-
-
-def summary(errors: list[dict]) -> dict:
-    """Return word error rate with a 95 % interval (bootstrap over calls), and whole calls right."""
-    rng = np.random.default_rng(0)
-    counts = np.array([(e["errors"], e["words"]) for e in errors], float).reshape(-1, 2)
-    if not len(counts):
-        return {"n": 0}
-    drawn = counts[rng.integers(0, len(counts), (1000, len(counts)))].sum(1)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975))
-    exact = evaluate.score(sum(e["exact"] for e in errors), len(errors))
-    return {"wer": round(rate_of(errors), 4), "low": round(float(low), 4),
-            "high": round(float(high), 4), "calls": len(errors),
-            "words": int(counts[:, 1].sum()), "exact": vars(exact)}  # fmt: skip
-
-
 def publish(home: Path, target: Path) -> None:
-    """Assemble a trained folder in transformers' layout from `parts.safetensors` of a run."""
-    from safetensors.torch import load_file
-    from transformers import Qwen2AudioProcessor, WhisperFeatureExtractor
-
+    """Write a trained model in transformers' layout, from the `parts.safetensors` of a run."""
     tensors = load_file(home / "parts.safetensors")
     parent, _ = evaluate.load(weights_dir(PARENT))
     model = audio.new_model(parent)
@@ -618,6 +268,12 @@ def publish(home: Path, target: Path) -> None:
         feature_extractor=extractor, tokenizer=text_tokenizer,
         chat_template=text_tokenizer.chat_template,
     ).save_pretrained(target)  # fmt: skip
+    file = target / "tokenizer.json"  # a third of its size without line breaks and spaces
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(
+        json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
+    )
+    (target / "model.safetensors").chmod(0o644)
     for name in ("scores.json", "log.jsonl"):
         (target / name).write_bytes((home / name).read_bytes())
 
@@ -630,6 +286,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build/mini-qwen-audio"))
     parser.add_argument("--clips", type=int, default=24_000, help="spoken calls to train on")
     parser.add_argument("--held-out", type=int, default=600, help="held-out clips of each kind")
+    parser.add_argument(
+        "--chinese", type=float, default=sounds.CHINESE_SHARE, help="share of calls"
+    )
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--shrink", type=int, default=4, help="full windows: a batch this smaller")
     parser.add_argument("--texts", type=int, default=1000, help="old text tasks, of each")
@@ -641,14 +300,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """Run the command line."""
     options = build_parser().parse_args()
     run = Run(options, time.monotonic())
     run.train()
     run.save(options.out, {})  # before the scores: they take a while
-    scores = run.final_scores(options.held_out)
+    scores = run.final_scores()
     run.save(options.out, scores)
-    print(json.dumps(scores["calls"], indent=1), json.dumps(scores["codes"], indent=1))
-    print(json.dumps(scores["nothing"]), json.dumps(scores["intent"]), json.dumps(scores["deaf"]))
+    print(json.dumps(scores, indent=1))
 
 
 if __name__ == "__main__":

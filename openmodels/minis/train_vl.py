@@ -17,6 +17,7 @@ import shutil
 import threading
 import time
 from dataclasses import asdict, dataclass
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,21 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging
 
 from openmodels.harbour import instances, scenes
-from openmodels.minis import build_dir, configs, data, evaluate_vl, qwen_vl, tokenizer, vl_forward
-from openmodels.minis import weights_dir as folder_of
+from openmodels.minis import (
+    build_dir,
+    configs,
+    data,
+    evaluate,
+    evaluate_vl,
+    qwen_vl,
+    tokenizer,
+    vl_forward,
+    weights_dir,
+)
 from openmodels.minis.muon import Muon
 from openmodels.minis.vl_data import (
     CHARACTERS,
@@ -144,7 +154,7 @@ class Studio:
             process.start()
 
     def open(self) -> None:
-        """Hand out the memory and start the thread that moves batches."""
+        """Release the memory and start the thread that moves batches."""
         for number in range(self.workers):
             for slot in range(SLOTS):
                 self.free[number].put(slot)
@@ -209,6 +219,7 @@ class Studio:
         return batch
 
     def close(self) -> None:
+        """Stop the processes and the thread."""
         self.stopping = True
         for process in self.processes:
             process.terminate()
@@ -256,10 +267,11 @@ def on_device(batch: Batch, device: str) -> Tensors:
 
 
 def build(recipe: Recipe) -> Qwen2_5_VLForConditionalGeneration:
-    """Return the untrained model around the trained text model it starts from."""
-    parent = AutoModelForCausalLM.from_pretrained(
-        folder_of(recipe.start), dtype=torch.float32, use_safetensors=True
-    )
+    """Return the untrained model around the trained text model it starts from.
+
+    Raises ValueError for a text model of another shape.
+    """
+    parent, _ = evaluate.load(weights_dir(recipe.start))
     model = Qwen2_5_VLForConditionalGeneration(configs.config(NAME)).float()
     language = model.model.language_model
     weights = {
@@ -303,7 +315,8 @@ class Run:
         self.weights = [*named.values(), *self.reader.parameters()]
         self.steps = self.text_steps = self.pictures = 0
 
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
+        """Return the context in which forward passes run."""
         kind = "cuda" if self.device.startswith("cuda") else "cpu"
         return torch.autocast(kind, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
@@ -389,9 +402,9 @@ class Run:
         for batch in held_out:
             with self.autocast():
                 _, patches = vl_forward.see(self.model.model.visual, batch.pixels)
-                found = self.reader(patches)[0].argmax(-1)
+                letters = self.reader(patches)[0].argmax(-1)
             labels = batch.labels.view(-1, 3)[:, 0].long()
-            right += ((found == labels) & (labels > 0)).sum().item()
+            right += ((letters == labels) & (labels > 0)).sum().item()
             total += (labels > 0).sum().item()
         return round(right / total, 4)
 
@@ -408,14 +421,14 @@ def picture_batches(drawn: list[tuple], encoder: Encoder, device: str,
                     rows: int) -> dict[str, list[Tensors]]:  # fmt: skip
     """Return drawn questions in batches of one task and size each."""
     groups: dict[tuple, list[tuple]] = {}
-    for one in drawn:
-        groups.setdefault((one[0], one[2].shape), []).append(one)
+    for item in drawn:
+        groups.setdefault((item[0], item[2].shape), []).append(item)
     batches: dict[str, list[Tensors]] = {}
     for (task, (height, width, _)), members in groups.items():
         for start in range(0, len(members), rows):
             part = members[start : start + rows]
             chats = [encoder.row([question], (width, height)) for _, question, _, _ in part]
-            pixels, labels = (np.stack([one[n] for one in part]) for n in (2, 3))
+            pixels, labels = (np.stack([item[n] for item in part]) for n in (2, 3))
             batch = collate(scenes.TASKS[task], chats, pixels, labels)
             batches.setdefault(task, []).append(on_device(batch, device))
     return batches
@@ -446,7 +459,7 @@ def stage(progress: float, recipe: Recipe) -> tuple[bool, float]:
     return False, min(1.0, 0.15 + 0.85 * (progress - recipe.reading) / recipe.growing)
 
 
-def publish(run: Run, words, home: Path) -> None:
+def publish(run: Run, words: PreTrainedTokenizerBase, home: Path) -> None:
     """Write the model (bfloat16) and its processor in the layout `from_pretrained` reads."""
     model = run.model
     tensors = {}
@@ -467,101 +480,130 @@ def publish(run: Run, words, home: Path) -> None:
     )
 
 
-def train(home: Path, minutes: float, device: str, workers: int, recipe: Recipe,
-          watch_seconds: float, final: int, reserve: float, start: float) -> None:  # fmt: skip
-    """Train, save, and score within `minutes` of `start` (as of `time.time()`)."""
+@dataclass
+class Schedule:
+    """When a run stops, checks itself and scores. end: as of `time.time()`; the others: seconds.
+
+    reserve: time before the end for the scores. watch: between checks on held-out questions.
+    """
+
+    start: float
+    end: float
+    reserve: float
+    watch: float
+
+
+class Log:
+    """The run's log: JSON lines on the screen and in log.jsonl."""
+
+    def __init__(self, home: Path, start: float):
+        self.file, self.start = (home / "log.jsonl").open("w", encoding="utf-8"), start
+
+    def record(self, **fields: object) -> None:
+        """Write one line with the seconds since the start."""
+        line = json.dumps({"seconds": round(time.time() - self.start, 1), **fields})
+        print(line, flush=True)
+        self.file.write(line + "\n")
+        self.file.flush()
+
+
+def train(home: Path, device: str, workers: int, recipe: Recipe, final: int,
+          schedule: Schedule) -> None:  # fmt: skip
+    """Train, save and score a model. final: held-out questions per task for the scores."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    end = start + 60 * minutes
     studio = Studio(workers, recipe, device)
     studio.start()
     pool = multiprocessing.get_context("fork").Pool(workers)
     torch.zeros(1, device=device)  # starts CUDA once, before the thread uses it
     studio.open()
     words = tokenizer.load(NAME)
-    encoder = Encoder(words)
     dtype = precision(device)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - workers))
     run = Run(recipe, device, dtype)
-    counts = {"all": run.model.num_parameters(), "vision": sum(
-        w.numel() for w in run.model.model.visual.parameters())}  # fmt: skip
-    print(json.dumps({"parameters": counts, "device": device, "workers": workers,
-                      "dtype": str(dtype), "recipe": asdict(recipe)}), flush=True)  # fmt: skip
+    log = Log(home, schedule.start)
+    vision = sum(weight.numel() for weight in run.model.model.visual.parameters())
+    log.record(parameters=run.model.num_parameters(), vision=vision, device=device,
+               workers=workers, dtype=str(dtype), recipe=asdict(recipe))  # fmt: skip
     each, rows = (128, 256) if device.startswith("cuda") else (8, 8)
     work = [(task, each // 2, 900 + part) for task in scenes.TASKS for part in range(2)]
-    drawn = [one for part in pool.starmap(picture_part, work, chunksize=1) for one in part]
+    drawn = [item for part in pool.starmap(picture_part, work, chunksize=1) for item in part]
+    encoder = Encoder(words)
     pictures = picture_batches(drawn, encoder, device, rows)
     texts = text_batches(encoder, each, device)
-    printed = pictures["words"] + pictures["invented"] + pictures["form"]
-    log = (home / "log.jsonl").open("w")
-
-    def record(**fields: object) -> None:
-        line = json.dumps({"seconds": round(time.time() - start, 1), **fields})
-        print(line, flush=True)
-        log.write(line + "\n")
-        log.flush()
-
-    record(text_before=run.watch(texts))
-    begin, watched, shown, seen_before = time.time(), time.time(), time.time(), 0
-    finish = end - reserve
-    parts: dict[str, torch.Tensor] = {}
-    while True:
-        now = time.time()
-        progress = (now - begin) / max(1.0, finish - begin)
-        if now - watched > watch_seconds or progress >= 1:
-            scored = {"reads": run.letters(printed)}
-            if progress > recipe.reading:
-                scored |= run.watch(pictures) | {"text": run.watch(texts)}
-            record(progress=round(progress, 3), steps=run.steps, pictures=run.pictures, **scored)
-            watched = time.time()
-        if progress >= 1:
-            break
-        reading, level = stage(progress, recipe)
-        studio.state[0], studio.state[1] = float(reading), level
-        batches = [studio.next() for _ in range(recipe.micro)]
-        if reading:  # late batches of the other stage are no use
-            batches = [batch for batch in batches if batch.labels is not None]
-            if not batches:
-                continue
-        parts |= run.step(batches, rate_at(progress, run.steps, recipe), reading)
-        if time.time() - shown > 10:
-            speed = (run.pictures - seen_before) / (time.time() - shown)
-            shown, seen_before = time.time(), run.pictures
-            losses = {name: round(value.item(), 3) for name, value in parts.items()}
-            record(steps=run.steps, pictures=run.pictures, per_second=round(speed),
-                   waited=round(studio.waited, 1), level=round(level, 2), loss=losses)  # fmt: skip
+    steps(run, studio, pictures, texts, schedule, log)
     studio.close()
     run.model.eval()
     publish(run, words, home)
-    record(saved=True, steps=run.steps, pictures=run.pictures)
-    log.close()
-    how = {"steps": run.steps, "pictures": run.pictures, "minutes": minutes, "device": device,
-           "name": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-           "dtype": str(dtype)[6:], "text": run.watch(texts)}  # fmt: skip
+    log.record(saved=True, steps=run.steps, pictures=run.pictures)
+    if final:
+        details = {"seconds": round(time.time() - schedule.start), "text": run.watch(texts)}
+        score(run, words, pool, rows, home, final, schedule.end, details)
+    pool.terminate()
+    log.record(written=str(home))
+
+
+def steps(run: Run, studio: Studio, pictures: dict[str, list[Tensors]],
+          texts: dict[str, list[Tensors]], schedule: Schedule, log: Log) -> None:  # fmt: skip
+    """Train until the time for the scores begins, with checks on held-out questions."""
+    recipe = run.recipe
+    printed = pictures["printed"] + pictures["printed_invented"] + pictures["form"]
+    log.record(text_before=run.watch(texts))
+    begin = watched = shown = time.time()
+    pictures_before = 0
+    parts: dict[str, torch.Tensor] = {}
+    while True:
+        progress = (time.time() - begin) / max(1.0, schedule.end - schedule.reserve - begin)
+        if time.time() - watched > schedule.watch or progress >= 1:
+            scored: dict[str, object] = {"reads": run.letters(printed)}
+            if progress > recipe.reading:
+                scored |= run.watch(pictures) | {"text": run.watch(texts)}
+            log.record(
+                progress=round(progress, 3), steps=run.steps, pictures=run.pictures, **scored
+            )
+            watched = time.time()
+        if progress >= 1:
+            return
+        reading, level = stage(progress, recipe)
+        studio.state[:] = [float(reading), level]
+        batches = [studio.next() for _ in range(recipe.micro)]
+        if reading:  # late batches of the other stage are no use
+            batches = [batch for batch in batches if batch.labels is not None]
+        if not batches:
+            continue
+        parts |= run.step(batches, rate_at(progress, run.steps, recipe), reading)
+        if time.time() - shown > 10:
+            speed = (run.pictures - pictures_before) / (time.time() - shown)
+            shown, pictures_before = time.time(), run.pictures
+            losses = {name: round(value.item(), 3) for name, value in parts.items()}
+            log.record(steps=run.steps, pictures=run.pictures, per_second=round(speed),
+                       waited=round(studio.waited, 1), level=round(level, 2),
+                       loss=losses)  # fmt: skip
+
+
+def score(run: Run, words: PreTrainedTokenizerBase, pool: Pool, rows: int, home: Path,
+          final: int, deadline: float, details: dict) -> None:  # fmt: skip
+    """Score the model with bfloat16 weights, as shipped, and write scores.json.
+
+    deadline: as of `time.time()`. details: what else the file says about the run.
+    """
+    device = run.device
+    details = details | {
+        "steps": run.steps, "pictures": run.pictures, "dtype": str(run.dtype)[6:],
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+    }  # fmt: skip
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight.copy_(weight.to(torch.bfloat16))
 
     def save(results: dict) -> None:
-        text = json.dumps({"run": how, **results}, indent=1, ensure_ascii=False)
+        content = evaluate_vl.card_results(results, run.model) | {"run": details}
+        text = json.dumps(content, indent=1, ensure_ascii=False)
         (home / "scores.json").write_text(text + "\n", encoding="utf-8")
 
-    if final:
-        # scored as shipped: bfloat16 weights
-        with torch.no_grad():
-            for weight in run.model.parameters():
-                weight.copy_(weight.to(torch.bfloat16))
-        results = evaluate_vl.evaluate(
-            run.model,
-            words,
-            final,
-            pool=pool,
-            rows=2 * rows,
-            deadline=end,
-            save=save,
-            curve=min(200, final),
-        )
-        save(results)
-    pool.terminate()
-    print(f"written to {home} after {time.time() - start:.0f} s", flush=True)
+    evaluate_vl.evaluate(run.model, words, final, pool=pool, rows=2 * rows, deadline=deadline,
+                         save=save, curve=min(200, final))  # fmt: skip
 
 
 def precision(device: str) -> torch.dtype:
@@ -570,6 +612,7 @@ def precision(device: str) -> torch.dtype:
 
 
 def main() -> None:
+    """Run the command line."""
     start = time.time()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -590,17 +633,12 @@ def main() -> None:
     reserve = options.reserve
     if reserve is None:
         reserve = 75.0 if gpu else 12.0 * options.minutes
-    train(
-        home,
-        options.minutes,
-        options.device,
-        workers,
-        Recipe() if gpu else SMALL,
-        options.watch or (50 if gpu else 120),
-        (500 if gpu else 40) if options.final is None else options.final,
-        reserve,
-        start,
+    final = (500 if gpu else 40) if options.final is None else options.final
+    schedule = Schedule(
+        start, start + 60 * options.minutes, reserve, options.watch or (50 if gpu else 120)
     )
+    recipe = Recipe() if gpu else SMALL
+    train(home, options.device, workers, recipe, final, schedule)
 
 
 if __name__ == "__main__":

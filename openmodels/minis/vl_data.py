@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+from transformers import PreTrainedTokenizerBase
 
 from openmodels.harbour import Harbour, scenes
 from openmodels.harbour.scenes import Question, Scene
@@ -61,12 +62,13 @@ class Batch:
 class Encoder:
     """Turns text into token ids, with the tokenizer's backend alone."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer, self.backend = tokenizer, tokenizer.backend_tokenizer
         self.place = tokenizer.convert_tokens_to_ids(PLACE)
         self.letters: dict[str, list[int]] = {}
 
     def text(self, text: str) -> list[int]:
+        """Return the ids of a text without special tokens at its ends."""
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def spell(self, text: str) -> list[int]:
@@ -80,11 +82,11 @@ class Encoder:
 
     def answer(self, question: Question) -> list[int]:
         """Return the answer's ids and the end of the turn; what is read is spelled."""
-        ids, rest = [], question.answer
+        ids, remaining = [], question.answer
         for part in question.spelled:
-            before, _, rest = rest.partition(part)
+            before, _, remaining = remaining.partition(part)
             ids += (self.text(before) if before else []) + self.spell(part)
-        return ids + self.text(rest + STOP)
+        return ids + self.text(remaining + STOP)
 
     def question(self, text: str, pads: int, last: bool = False) -> list[int]:
         """Return a user turn's ids. pads: tokens of a picture in it, 0 for none.
@@ -106,13 +108,13 @@ class Encoder:
         ids = self.text(SYSTEM)
         weights = [0.0] * len(ids)
         for number, question in enumerate(questions):
-            asked = self.question(question.text, 0 if number else pads, last)
+            prompt = self.question(question.text, 0 if number else pads, last)
             answer = self.answer(question)
             after = self.text("\n")
-            ids += asked + answer + after
+            ids += prompt + answer + after
             # a long answer weighs more than a short one, but not by its length
             weight = min(1.0, (SHORT / len(answer)) ** 0.5)
-            weights += [0.0] * len(asked) + [weight] * len(answer) + [0.0] * len(after)
+            weights += [0.0] * len(prompt) + [weight] * len(answer) + [0.0] * len(after)
         return Row(ids, weights, positions(ids, self.place, size))
 
 
@@ -161,14 +163,14 @@ def letter_labels(scene: Scene) -> np.ndarray:
 
 
 def collate(kind: str, rows: Sequence[Row], pixels: np.ndarray | None = None,
-            labels: np.ndarray | None = None, left: bool = False) -> Batch:  # fmt: skip
+            labels: np.ndarray | None = None, left_padded: bool = False) -> Batch:  # fmt: skip
     """Return rows padded to one length, a multiple of 8: on the right, or on the left."""
     length = -(-max(len(row.ids) for row in rows) // 8) * 8
     ids = np.zeros((len(rows), length), np.int64)
     weights = np.zeros((len(rows), length), np.float32)
     places = np.zeros((3, len(rows), length), np.int64)
     for number, row in enumerate(rows):
-        part = slice(length - len(row.ids), None) if left else slice(0, len(row.ids))
+        part = slice(length - len(row.ids), None) if left_padded else slice(0, len(row.ids))
         ids[number, part], weights[number, part] = row.ids, row.weights
         places[:, number, part] = row.positions
     return Batch(kind, ids, weights, places, pixels, labels)
@@ -188,7 +190,7 @@ class Source:
     most_questions: int = 3
     rng: random.Random = field(init=False)
     harbour: Harbour = field(init=False)
-    made: int = 0
+    scene_count: int = 0
 
     def __post_init__(self) -> None:
         self.rng = random.Random(f"source/{self.seed}")
@@ -214,16 +216,17 @@ class Source:
         return collate(kind, rows, pixels, labels)
 
     def scene(self, kind: str, size: tuple[int, int], level: float) -> Scene:
-        self.made += 1
-        number = self.seed * 100_000_000 + self.made
+        """Return the next training scene of a kind and a size in pixels."""
+        self.scene_count += 1
+        number = self.seed * 100_000_000 + self.scene_count
         return scenes.scene(kind, number, "train", size, level)
 
     def chat(self, scene: Scene) -> Row:
         """Return a chat with a few of the scene's questions in any order."""
-        asked = list(scene.questions)
-        self.rng.shuffle(asked)
+        questions = list(scene.questions)
+        self.rng.shuffle(questions)
         last = self.rng.random() < PICTURE_LAST
-        return self.encoder.row(asked[: self.most_questions], scene.image.size, last)
+        return self.encoder.row(questions[: self.most_questions], scene.image.size, last)
 
     def text_batch(self) -> Batch:
         """Return conversations without pictures, as mini-qwen was trained on."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedConfig, Qwen2_5_VLForConditionalGeneration
 
 from openmodels.minis.qwen_vl import MINI
 
@@ -68,7 +68,9 @@ def see(visual: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return visual.merger.mlp(merged), x
 
 
-def vision_angles(config, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def vision_angles(
+    config: PreTrainedConfig, places: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (patches, head_dim) cosines and sines: half of the pairs turn by row."""
     half = config.hidden_size // config.num_heads // 2
     steps = torch.arange(0, half, 2, device=places.device, dtype=torch.float)
@@ -120,7 +122,9 @@ def read(language: nn.Module, x: torch.Tensor, positions: torch.Tensor,
     return norm(x, language.norm.weight, config.rms_norm_eps)
 
 
-def text_angles(config, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def text_angles(
+    config: PreTrainedConfig, positions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (rows, 1, length, head_dim) cosines and sines of M-RoPE."""
     width = config.hidden_size // config.num_attention_heads
     steps = torch.arange(0, width, 2, device=positions.device, dtype=torch.float) / width

@@ -252,9 +252,10 @@ def test_letters_wrong_are_counted():
     assert [evaluate_vl.edits("heron", w) for w in ("heron", "hero", "xheron", "hxron", "")] == [
         0, 1, 1, 1, 5,
     ]  # fmt: skip
-    items = [evaluate_vl.Item(scenes.Question("invented", "", w), None) for w in ("abcd", "efgh")]
+    right = [scenes.Question("printed_invented", "", word) for word in ("abcd", "efgh")]
+    items = [evaluate_vl.Item(question, None) for question in right]
     table = evaluate_vl.marked(items, ["abcd", "efxh"])
-    assert table["invented"]["correct"] == 1 and table["invented"]["cer"] == 0.125
+    assert table["printed_invented"]["correct"] == 1 and table["printed_invented"]["cer"] == 0.125
 
 
 def test_jobs_share_out_all_questions_and_scales_change_the_pictures(tmp_path: Path):

@@ -31,7 +31,8 @@ def test_written_clips_are_read_with_their_table(tmp_path, monkeypatch):
     monkeypatch.setattr(sounds, "CLIPS", tmp_path)
     first, second = sounds.clips()
     assert [clip.answer["content"] for clip in (first, second)] == [call.text for call in calls]
-    assert first.details == {"voice": "en+m2", "speed": 150}
+    details = {"voice": "en+m2", "speed": 150, "intent": "wait", "language": "en"}
+    assert first.details == details
     assert np.abs(first.samples - tone).max() <= 2 / 32768
 
 
