@@ -70,6 +70,7 @@ def write(folder: Path, spoken: list[Spoken]) -> int:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=sounds.CLIPS)
     parser.add_argument("--seed", type=int, default=SEED)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers import Qwen2AudioForConditionalGeneration as Model
 
 from openmodels.harbour import sounds
@@ -39,7 +39,7 @@ LONGEST = 32  # new tokens
 NOISE = (None, 20, 10, 5, 0)  # dB; None: no surf
 SLOW = 170  # words a minute
 CODES = ("foghorn", "signal", "bell")
-TASKS = ("call", "call_chinese", "call_intent", *CODES, "nothing")
+TASKS = ("call", "call_intent", *CODES, "nothing")  # the card adds `call_chinese`
 QUESTIONS = (sounds.HEAR, sounds.WANT, sounds.MEANING)
 
 
@@ -66,7 +66,7 @@ class Listener:
                     masked: bool, snr: float | None = None) -> list[str]:  # fmt: skip
         """Return the greedy answer to one question about each chosen clip of a bank."""
         answers = []
-        for part in self.chunks(len(numbers)):
+        for part in self.chunks(len(numbers)) if numbers else ():
             chosen = torch.tensor([numbers[n] for n in part.tolist()], device=self.device)
             frames = SHORT + 160 if masked else audio.WINDOW
             wave, valid = self.mixer.cut(bank, chosen, frames, augment=False, snr=snr)
@@ -92,23 +92,27 @@ class Listener:
 
     def continue_rows(self, inputs: torch.Tensor, last: torch.Tensor) -> list[str]:
         """Return greedy continuations of rows (batch, seq, hidden) that end at position `last`."""
-        rows = torch.arange(len(inputs), device=self.device)
-        written: list[list[int]] = [[] for _ in rows]
-        done = torch.zeros(len(inputs), dtype=torch.bool, device=self.device)
-        space = torch.zeros(len(inputs), LONGEST, inputs.shape[2], device=self.device)
-        inputs = torch.cat([inputs.float(), space], 1)
+        length = int(last.max()) + 1
+        positions = torch.arange(length, device=self.device) - (length - 1 - last)[:, None]
+        mask, positions = (positions >= 0).long(), positions.clamp(min=0)
+        # padding moves from the end to the beginning
+        vectors = inputs.gather(1, positions[..., None].expand(-1, -1, inputs.shape[2]))
+        cache, done = DynamicCache(), torch.zeros(len(inputs), dtype=torch.bool)
+        written: list[list[int]] = [[] for _ in inputs]
         for _ in range(LONGEST):
-            size = int(last.max()) + 1
-            hidden = self.parts.text(inputs_embeds=inputs[:, :size], use_cache=False)
-            token = self.parts.head(hidden.last_hidden_state[rows, last]).argmax(-1)
-            done |= token == self.tokenizer.eos_token_id
+            output = self.parts.text(
+                inputs_embeds=vectors, attention_mask=mask, position_ids=positions,
+                past_key_values=cache, use_cache=True,
+            )  # fmt: skip
+            token = self.parts.head(output.last_hidden_state[:, -1]).argmax(-1)
+            done |= (token == self.tokenizer.eos_token_id).cpu()
             for row, value in enumerate(token.tolist()):
                 if not done[row]:
                     written[row].append(value)
             if done.all():
                 break
-            last = last + 1
-            inputs[rows, last] = self.parts.text.embed_tokens(token).float()
+            vectors = self.parts.text.embed_tokens(token)[:, None]
+            mask, positions = torch.cat([mask, mask[:, -1:]], 1), positions[:, -1:] + 1
         return [self.tokenizer.decode(ids) for ids in written]
 
     # ------------------------------------------------------------------ held-out clips
@@ -277,22 +281,23 @@ def evaluate_tasks(
 ) -> dict[str, Score]:  # fmt: skip
     """Return the scores of tasks in `TASKS`, read as transformers does, without espeak-ng.
 
-    count: clips of each task; there are fewer shipped calls.
+    count: clips of each task. The calls are the shipped ones in English, which are fewer; the nine
+    in Chinese are too few for a score.
     """
     listener = Listener(model, tokenizer, str(model.device), seed=seed)
     scores = {}
     for task in tasks:
         if task in CODES:
-            kind = Bank.of([c for c in draw_codes((seed, count, "test", CLEAN))
-                            if c[4]["task"] == task])  # fmt: skip
-            right = listener.codes_right(kind, True, None, count)[task]
+            codes = draw_codes((seed, count, "test", CLEAN))
+            bank = Bank.of([clip for clip in codes if clip[4]["task"] == task])
+            right = listener.codes_right(bank, True, None, count)[task]
         elif task == "nothing":
             right = listener.nothing_right(True, count)
         elif task == "call_intent":
             right = listener.intents_right(shipped_calls("en"), True, count)
         else:
-            calls = shipped_calls("zh" if task == "call_chinese" else "en")
-            right = [e["exact"] for e in listener.word_errors(calls, True, None, count)]
+            errors = listener.word_errors(shipped_calls("en"), True, None, count)
+            right = [e["exact"] for e in errors]
         scores[task] = score(sum(right), len(right))
         if show:
             show(task, scores[task])

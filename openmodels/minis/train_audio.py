@@ -200,7 +200,9 @@ class Run:
             if time.monotonic() - looked > CHECK_EVERY or self.progress >= 1:
                 looked = time.monotonic()
                 line = {"minutes": round((looked - self.began) / 60, 2), "steps": self.steps}
-                line |= {"heard": self.heard, "loss": round(loss, 4), "ctc": round(spelling, 4)}
+                line |= {"heard": self.heard, "loss": round(loss, 4)}
+                if spelling == spelling:  # a batch of text has no CTC loss
+                    line["ctc"] = round(spelling, 4)
                 if self.progress > 0.3:
                     line |= self.check()
                 self.log.append(line)
