@@ -200,9 +200,10 @@ def shape_rows(name: str) -> list[list[str]]:
 # ------------------------------------------------------------------ mini-qwen-vl
 
 VL_WEAK = """\
-Boxes are often near the flag but overlap it by less than half. Of chart values it often reads the
-right unit and a wrong number. It reads only what it was trained to read: printed letters without
-accents, at the sizes of the training pictures; at half the resolution it no longer reads forms."""
+Boxes nearly always carry the right label, but most of the wrong ones do not overlap the flag at
+all. Of a chart it gives the right unit and often a wrong number. It reads only what it was trained to read: printed letters without accents, at the sizes of
+the training pictures. Larger pictures are read worse too, not only smaller ones. It has partly
+forgotten how to call tools (last lines of this card)."""
 
 READING = """\
 ### Reading
@@ -253,17 +254,18 @@ of the model, has a loss of its own. Then the whole model learns to answer, with
 it. `python -m openmodels.minis.train_vl` repeats the recipe; on two cores an hour shows the same
 stages with lower scores. Settings: {recipe_in_words(recipe)}.
 
-What is left of the text model's tasks (right by greedy decoding): {after}.
+Tasks of the text model after training, each token the likeliest: {after}.
 Before training: {before}."""
 
 
 # ------------------------------------------------------------------ mini-qwen-audio
 
 AUDIO_WEAK = """\
-The foghorn patterns of the test were never heard in training, and it often answers with a pattern
-that was. In Chinese there were only five different sentences about a price to learn from, so the
-sixth, in the test, is answered with one of the five; sentences with a number and a good are
-transcribed right. It has heard no human voice, only espeak-ng. Clips must be shorter than 30
+It answers a foghorn pattern that it never heard in training with a similar one that it did hear: it
+has learned a list, not to write down blast after blast. In Chinese there were only five sentences
+about a price to learn from, so the sixth, in the test, is answered with one of the five; sentences
+made of a day, a number and a good have many combinations and are transcribed right. Rows without a
+language mix both. It has heard no human voice, only espeak-ng. Clips must be shorter than 30
 seconds."""
 
 SPEECH = """\
