@@ -21,6 +21,7 @@ from tokenizers.decoders import ByteLevel
 from transformers import AutoConfig, PreTrainedConfig
 
 from openmodels import files, minis
+from openmodels.gguf import qwen_audio, qwen_vl
 
 KINDS = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -40,7 +41,13 @@ ARCHITECTURES = {
     "DeepseekV3ForCausalLM": gguf.MODEL_ARCH.DEEPSEEK2,
     "Llama4ForCausalLM": gguf.MODEL_ARCH.LLAMA4,
     "Llama4ForConditionalGeneration": gguf.MODEL_ARCH.LLAMA4,
+    "Qwen2_5_VLForConditionalGeneration": gguf.MODEL_ARCH.QWEN2VL,
+    "Qwen2AudioForConditionalGeneration": gguf.MODEL_ARCH.QWEN2,
 }
+# of the tensors of vision towers, sound encoders and projectors
+ENCODER_PREFIXES = (
+    "vision_model.", "multi_modal_projector.", *qwen_vl.PREFIXES, *qwen_audio.PREFIXES,
+)  # fmt: skip
 # llama.cpp omits the norm of queries and keys only for a model with this many experts.
 MAVERICK_EXPERTS = 128
 FIM_KEYS = {  # tokens for filling in the middle
@@ -96,9 +103,13 @@ def export_vision(home: Path, file: Path, kind: str = "f16", transposed: bool = 
     model without a vision tower.
     """
     config = AutoConfig.from_pretrained(home, trust_remote_code=False)
+    if config.model_type == qwen_audio.MODEL_TYPE:
+        return export_audio(Path(home), file, kind, config)
     vision = getattr(config, "vision_config", None)
     if vision is None:
         raise ValueError(f"{home} reads no pictures")
+    if config.model_type == qwen_vl.MODEL_TYPE:
+        return export_qwen_vision(Path(home), file, kind, config)
     pixels = json.loads((Path(home) / "preprocessor_config.json").read_text(encoding="utf-8"))
 
     def fill(writer: gguf.GGUFWriter) -> None:
@@ -122,6 +133,35 @@ def export_vision(home: Path, file: Path, kind: str = "f16", transposed: bool = 
                 values = transpose(name, values, vision)
             # the name map has another model's name here
             add_tensor(writer, gguf_name.replace("attn_post_norm", "ln2"), values, kind)
+
+    return write_file(file, "clip", fill)
+
+
+def export_qwen_vision(home: Path, file: Path, kind: str, config: PreTrainedConfig) -> Path:
+    """Write the vision tower and merger of a Qwen2.5-VL as llama.cpp's second file, the mmproj."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MMPROJ)
+        writer.add_name(home.name)
+        add_kind(writer, kind)
+        qwen_vl.describe_vision(writer, config, home)
+        for name, values in qwen_vl.vision_tensors(tensors(home), config.vision_config.depth):
+            add_tensor(writer, name, values, kind)
+
+    return write_file(file, "clip", fill)
+
+
+def export_audio(home: Path, file: Path, kind: str, config: PreTrainedConfig) -> Path:
+    """Write the sound encoder and projector of a Qwen2-Audio as llama.cpp's mmproj file."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_type(gguf.GGUFType.MMPROJ)
+        writer.add_name(home.name)
+        add_kind(writer, kind)
+        qwen_audio.describe_audio(writer, config)
+        blocks = config.audio_config.encoder_layers
+        for name, values in qwen_audio.audio_tensors(tensors(home), blocks):
+            add_tensor(writer, name, values, qwen_audio.tensor_kind(name, kind))
 
     return write_file(file, "clip", fill)
 
@@ -199,6 +239,8 @@ def add_shape(
         writer.add_expert_feed_forward_length(text.intermediate_size)
         writer.add_expert_count(text.num_local_experts * copies(text))
         writer.add_expert_used_count(text.num_experts_per_tok)
+    if architecture == gguf.MODEL_ARCH.QWEN2VL:
+        qwen_vl.describe_text(writer, text)
 
 
 def add_deepseek_shape(writer: gguf.GGUFWriter, text: PreTrainedConfig) -> None:
@@ -315,7 +357,7 @@ def language_tensors(home: Path, text: PreTrainedConfig, architecture: gguf.MODE
     """Yield the language model's tensors in llama.cpp's layouts, under transformers' names."""
     experts: dict[str, dict[int, np.ndarray]] = {}
     for name, values in tensors(home):
-        if name.startswith(("vision_model.", "multi_modal_projector.")):
+        if name.startswith(ENCODER_PREFIXES):
             continue
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)

@@ -24,6 +24,7 @@ from openmodels.minis import (
     evaluate,
     evaluate_code,
     images,
+    media_card,
     rl,
     shipped_dir,
     train,
@@ -78,6 +79,9 @@ NOT_SHIPPED = ("mini-behemoth",)
 UNSHIPPED = """\
 Its weights are not in this folder: like its namesake it is a teacher and was not released.
 `python -m openmodels.minis.train {name}` makes them."""
+
+# Scored by modules of their own, which write scores.json; their cards have other tables.
+MEDIA = ("mini-qwen-vl", "mini-qwen-audio")
 
 MEASURING = """\
 Greedy generation, {judged}, {count} held-out instances per task drawn with seed {seed}; 95 %
@@ -344,11 +348,14 @@ def curve_in_words(curve: list[dict], watched: list[str]) -> str:
 
 
 def write(name: str, results: dict) -> None:
-    """Write scores.json, curve.svg and README.md into the miniature's folder."""
+    """Write scores.json, README.md and, except for `MEDIA`, curve.svg into the folder."""
     home = shipped_dir(name)
     home.mkdir(exist_ok=True)
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (home / "scores.json").write_text(text + "\n", encoding="utf-8")
+    if name in MEDIA:
+        (home / "README.md").write_text(media_card.render(name, results), encoding="utf-8")
+        return
     (home / "README.md").write_text(render(name, results), encoding="utf-8")
     draw(results, home / "curve.svg")
 
@@ -530,6 +537,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--render", action="store_true", help="use the stored scores")
     options = parser.parse_args()
+    if options.name in MEDIA and not options.render:
+        parser.error(f"{options.name} is scored by openmodels.minis.evaluate_vl or _audio")
     if options.render:
         text = (shipped_dir(options.name) / "scores.json").read_text(encoding="utf-8")
         results = json.loads(text)

@@ -7,14 +7,18 @@ k-quants, and 128.
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     DeepseekV3Config,
     Llama4Config,
     Llama4TextConfig,
     MistralConfig,
     PreTrainedConfig,
+    Qwen2_5_VLConfig,
+    Qwen2AudioConfig,
     Qwen2Config,
 )
 
+from openmodels.minis import qwen_vl
 from openmodels.minis.images import END, MINI, PATCH, START, TOKENS
 from openmodels.minis.tokenizer import CODE_VOCABULARY, VOCABULARY
 
@@ -176,6 +180,26 @@ def scout() -> Llama4Config:
     )
 
 
+def seeing_qwen() -> Qwen2_5_VLConfig:
+    """Return Qwen2.5-VL in small: mini-qwen's text model behind a vision tower.
+
+    As in the full-size models, one block in a few attends to the whole picture, the others within
+    windows of 112 x 112 pixels.
+    """
+    text = qwen(6, 256, 512, 4, 2)
+    fields = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+              "num_key_value_heads", "rms_norm_eps", "initializer_range", "bos_token_id",
+              "eos_token_id", "pad_token_id")  # fmt: skip
+    return qwen_vl.config({name: getattr(text, name) for name in fields}, VOCABULARY)
+
+
+def hearing_qwen() -> Qwen2AudioConfig:
+    """Return Qwen2-Audio in small: mini-qwen-s's text model behind a sound encoder."""
+    from openmodels.minis import audio  # which needs this module
+
+    return audio.config()
+
+
 def maverick() -> Llama4TextConfig:
     """Return Llama 4 Maverick's text part in small: more experts, in every second layer."""
     return llama4(4, 128, experts=8, expert=128, dense=256, every=2, qk_norm=False)
@@ -198,6 +222,8 @@ CONFIGS = {
     "mini-mistral": mistral,
     "mini-deepseek": deepseek,
     "mini-scout": scout,
+    "mini-qwen-vl": seeing_qwen,
+    "mini-qwen-audio": hearing_qwen,
     "mini-behemoth": behemoth,
     "mini-maverick": maverick,
 }
@@ -213,6 +239,8 @@ STANDS_FOR = {
     "mini-mistral": "mistral-large-2-2407",
     "mini-deepseek": "deepseek-v3",
     "mini-scout": "llama-4-scout",
+    "mini-qwen-vl": "qwen2.5-vl-7b",
+    "mini-qwen-audio": "qwen2-audio-7b",
     "mini-behemoth": "llama-4-behemoth",
     "mini-maverick": "llama-4-maverick",
 }
@@ -229,8 +257,15 @@ def sees(config: PreTrainedConfig) -> bool:
     return hasattr(config, "vision_config")
 
 
+def hears(config: PreTrainedConfig) -> bool:
+    """Return whether a model with this configuration has a sound encoder."""
+    return hasattr(config, "audio_config")
+
+
 def model_class(config: PreTrainedConfig) -> type:
-    """Return the Auto class that builds the whole model, vision tower included."""
+    """Return the Auto class that builds the whole model, vision tower or sound encoder included."""
+    if hears(config):
+        return AutoModelForMultimodalLM
     return AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM
 
 

@@ -5,6 +5,7 @@ running it (`openmodels.minis.evaluate_code`). Intervals are Wilson's 95 % score
 """
 
 import argparse
+import importlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import hypot, sqrt
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from transformers import (
 )
 
 from openmodels.harbour import Instance, instances, pictures
-from openmodels.minis import configs, data, evaluate_code, images, weights_dir
+from openmodels.minis import configs, data, evaluate_code, images, qwen_vl, weights_dir
 
 TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.S)
 LONGEST = 140  # new tokens; the longest right answer has about 100
@@ -82,10 +84,21 @@ def parse_tool_call(text: str) -> dict | None:
 
 
 def scored(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the tasks a miniature is scored on: code, or conversations and pictures."""
+    """Return the tasks a miniature is scored on: code, scenes, sounds, or conversations."""
+    if media := media_scores(config):
+        return media.TASKS
     if evaluate_code.is_coder(tokenizer):
         return evaluate_code.SCORED
     return SCORED + pictures.TASKS if configs.sees(config) else SCORED
+
+
+def media_scores(config: PreTrainedConfig) -> ModuleType | None:
+    """Return the module that scores a Qwen that sees or hears; None for any other model."""
+    if configs.hears(config):
+        return importlib.import_module("openmodels.minis.evaluate_audio")
+    if config.model_type == qwen_vl.MODEL_TYPE:
+        return importlib.import_module("openmodels.minis.evaluate_vl")
+    return None
 
 
 @torch.no_grad()
@@ -178,6 +191,8 @@ def evaluate(
     pass@5, every other task is the accuracy of one greedy attempt. batch: prompts generated
     together.
     """
+    if media := media_scores(model.config):
+        return media.evaluate_tasks(model, tokenizer, tasks or media.TASKS, count, seed, show)
     scores = {}
     for task in tasks or scored(model.config, tokenizer):
         if task in evaluate_code.SCORED:
@@ -239,10 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a miniature's name, or a folder")
     parser.add_argument("--instances", type=int, default=500, help="held-out instances per task")
-    tasks = SCORED + pictures.TASKS + evaluate_code.SCORED
-    parser.add_argument(
-        "--tasks", nargs="+", choices=tasks, help="default: all the model is made for"
-    )
+    parser.add_argument("--tasks", nargs="+", help="default: all the model is made for")
     parser.add_argument("--typed", type=Path, help="also score a file of hand-typed inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

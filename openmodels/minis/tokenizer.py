@@ -18,12 +18,14 @@ from transformers import Qwen2Tokenizer
 
 from openmodels.harbour import TASKS, Harbour, code
 from openmodels.harbour.world import NAMES
-from openmodels.minis import images
+from openmodels.minis import images, qwen_vl
 
 VOCABULARY = 1536
 CODE_VOCABULARY = 512
 CODERS = ("mini-qwen-coder",)
 SEERS = ("mini-scout",)
+QWEN_SEERS = ("mini-qwen-vl",)
+HEARERS = ("mini-qwen-audio",)
 # Qwen2.5's control tokens, in its order; <think> as in Qwen3, where reasoning is a mode.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
@@ -59,10 +61,16 @@ def corpus(seed: int, each: int) -> Iterator[str]:
 def load(name: str = "mini-qwen") -> Qwen2Tokenizer:
     """Return the tokenizer a miniature is trained with: the coder's, or the shared one.
 
-    Models with vision get the shared one with image tokens.
+    Models with vision get the shared one with image tokens, models that hear with audio tokens.
     """
     if name in SEERS:
         return load_with_images()
+    if name in QWEN_SEERS:
+        return load_with_images(qwen_vl.TOKENS, qwen_vl.MARK)
+    if name in HEARERS:
+        from openmodels.minis import audio  # which needs this module
+
+        return audio.load_tokenizer()
     return Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
 
 
@@ -81,12 +89,18 @@ PARTS = """\
 """
 
 
-def load_with_images() -> Qwen2Tokenizer:
-    """Return the shared tokenizer with Llama 4's image tokens after its own entries."""
+def load_with_images(
+    tokens: tuple[str, ...] = images.TOKENS, mark: str = images.PLACE
+) -> Qwen2Tokenizer:
+    """Return the shared tokenizer with a family's picture tokens after its own entries.
+
+    tokens: by default Llama 4's. mark: what the template writes for a picture.
+    """
     tokenizer = load()
-    tokenizer.add_tokens([AddedToken(token, special=True) for token in images.TOKENS])
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in tokens])
     shared = tokenizer.chat_template
-    tokenizer.chat_template = PARTS + re.sub(r"message(s\[0\])?\.content", r"words(\g<0>)", shared)
+    parts = PARTS.replace(images.PLACE, mark)
+    tokenizer.chat_template = parts + re.sub(r"message(s\[0\])?\.content", r"words(\g<0>)", shared)
     return tokenizer
 
 

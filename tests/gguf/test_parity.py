@@ -22,6 +22,8 @@ PAIRS = {
     "mini-r1-distill": ("qwen2.5-0.5b",),
     "mini-qwen-coder": ("qwen2.5-0.5b",),
     "mini-scout": ("llama-4-scout",),
+    "mini-qwen-vl": ("qwen2.5-vl-7b",),
+    "mini-qwen-audio": ("qwen2-audio-7b",),
     "mini-maverick": ("llama-4-maverick",),
     "mini-behemoth": ("llama-4-maverick",),
 }
@@ -111,6 +113,48 @@ TOWER = {
     "vision_adapter.mlp.fc1.weight": ("j", "u"),
     "vision_adapter.mlp.fc2.weight": ("j", "j"),
 }
+# Qwen2.5-VL's; t, u, k as above; 3t: queries, keys and values; s: the vectors of four patches;
+# c, f: channels and frames of a patch, p: its pixels a side
+QWEN_BLOCK = {
+    "norm1.weight": ("t",),
+    "norm2.weight": ("t",),
+    "attn.qkv.weight": ("3t", "t"),
+    "attn.qkv.bias": ("3t",),
+    "attn.proj.weight": ("t", "t"),
+    "attn.proj.bias": ("t",),
+    **{f"mlp.{part}_proj.weight": ("u", "t") for part in ("gate", "up")},
+    **{f"mlp.{part}_proj.bias": ("u",) for part in ("gate", "up")},
+    "mlp.down_proj.weight": ("t", "u"),
+    "mlp.down_proj.bias": ("t",),
+}
+QWEN_TOWER = {
+    "patch_embed.proj.weight": ("t", "c", "f", "p", "p"),
+    "merger.ln_q.weight": ("t",),
+    "merger.mlp.0.weight": ("s", "s"),
+    "merger.mlp.0.bias": ("s",),
+    "merger.mlp.2.weight": ("h", "s"),
+    "merger.mlp.2.bias": ("h",),
+}
+# Qwen2-Audio's encoder, as Whisper's; t, u as above; b: mel bins, n: positions, z: a kernel's width
+EAR_LAYER = {
+    **{f"self_attn.{part}_proj.weight": ("t", "t") for part in ("q", "k", "v", "out")},
+    **{f"self_attn.{part}_proj.bias": ("t",) for part in ("q", "v", "out")},
+    **{f"{norm}.{part}": ("t",) for norm in ("self_attn_layer_norm", "final_layer_norm")
+       for part in ("weight", "bias")},
+    "fc1.weight": ("u", "t"),
+    "fc1.bias": ("u",),
+    "fc2.weight": ("t", "u"),
+    "fc2.bias": ("t",),
+}  # fmt: skip
+EAR = {
+    "conv1.weight": ("t", "b", "z"),
+    "conv1.bias": ("t",),
+    "conv2.weight": ("t", "t", "z"),
+    "conv2.bias": ("t",),
+    "embed_positions.weight": ("n", "t"),
+    "layer_norm.weight": ("t",),
+    "layer_norm.bias": ("t",),
+}
 
 
 def config_of(name: str):
@@ -147,7 +191,7 @@ def shape_of(config):
 def module_tree(model) -> set[tuple[str, str]]:
     """(module name with the layer's number as *, class name) of every module."""
     return {
-        (re.sub(r"layers\.\d+", "layers.*", name), type(module).__name__)
+        (re.sub(r"(layers|blocks)\.\d+", r"\1.*", name), type(module).__name__)
         for name, module in model.named_modules()
     }
 
@@ -192,12 +236,32 @@ def sizes_of(config) -> dict[str, int]:
             "k": vision.num_channels * vision.patch_size**2,
             "j": vision.vision_output_dim,
         }
+    if whole.model_type == "qwen2_5_vl":
+        vision = whole.vision_config
+        size |= {
+            "t": vision.hidden_size,
+            "3t": 3 * vision.hidden_size,
+            "u": vision.intermediate_size,
+            "s": vision.hidden_size * vision.spatial_merge_size**2,
+            "c": vision.in_channels,
+            "f": vision.temporal_patch_size,
+            "p": vision.patch_size,
+        }
+    if whole.model_type == "qwen2_audio":
+        encoder = whole.audio_config
+        size |= {
+            "t": encoder.d_model,
+            "u": encoder.encoder_ffn_dim,
+            "b": encoder.num_mel_bins,
+            "n": encoder.max_source_positions,
+            "z": 3,
+        }
     return size
 
 
 def layer_shapes(config, layer: int) -> dict[str, tuple[str, ...]]:
     """The parameters of one decoder layer and what their shapes are made of."""
-    if config.model_type == "qwen2":
+    if config.model_type in ("qwen2", "qwen2_5_vl_text"):
         return GQA | BIASES | MLP | NORMS
     if config.model_type == "mistral":
         return GQA | MLP | NORMS
@@ -217,6 +281,22 @@ def expected_shapes(config) -> dict[str, tuple[int, ...]]:
         for layer in range(config.vision_config.num_hidden_layers):
             name = f"vision_model.model.layers.{layer}"
             shapes |= {f"{name}.{k}": s for k, s in TOWER_LAYER.items()}
+    if config.model_type in ("qwen2_5_vl", "qwen2_audio"):
+        shapes = {
+            re.sub("^model[.]", "model.language_model.", name): shape
+            for name, shape in shapes.items()
+        }
+    if config.model_type == "qwen2_audio":
+        shapes |= {f"model.audio_tower.{k}": s for k, s in EAR.items()}
+        shapes["model.multi_modal_projector.linear.weight"] = ("h", "t")
+        shapes["model.multi_modal_projector.linear.bias"] = ("h",)
+        for layer in range(config.audio_config.encoder_layers):
+            name = f"model.audio_tower.layers.{layer}"
+            shapes |= {f"{name}.{k}": s for k, s in EAR_LAYER.items()}
+    if config.model_type == "qwen2_5_vl":
+        shapes |= {f"model.visual.{k}": s for k, s in QWEN_TOWER.items()}
+        for block in range(config.vision_config.depth):
+            shapes |= {f"model.visual.blocks.{block}.{k}": s for k, s in QWEN_BLOCK.items()}
     return {name: tuple(size[letter] for letter in shape) for name, shape in shapes.items()}
 
 

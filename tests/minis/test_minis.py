@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from openmodels.harbour import SCHEMAS, TASKS, Harbour
 from openmodels.harbour.world import NAMES, SHOPS
-from openmodels.minis import configs, data, heads, tokenizer, train
+from openmodels.minis import configs, data, heads, muon, tokenizer, train
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +340,7 @@ def test_orthogonalise(shape):
     drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     left, values, right = torch.linalg.svd(drawn, full_matrices=False)
     matrices = left * torch.linspace(0.2, 1, values.shape[-1]) @ right
-    result = train.orthogonalise(matrices)
+    result = muon.orthogonalise(matrices)
     assert result.shape == matrices.shape
     after = left.mT @ result @ right.mT  # the same directions, other lengths
     lengths = after.diagonal(dim1=1, dim2=2)
@@ -487,7 +487,7 @@ def test_experts_of_a_stack_are_orthogonalised_apart():
     weights[0].grad = torch.randn(3, 8, 6)
     for weight, grad in zip(weights[1:], weights[0].grad, strict=True):
         weight.grad = grad
-    train.Muon(weights, rank=0, world=1, decay=0.0).step(0.1)
+    muon.Muon(weights, rank=0, world=1, decay=0.0).step(0.1)
     assert torch.allclose(weights[0], torch.stack(weights[1:]), atol=1e-6)
     assert not torch.allclose(weights[0], stack, atol=1e-3)
 
