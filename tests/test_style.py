@@ -400,6 +400,18 @@ def test_a_file_that_is_no_notebook_is_reported(tmp_path, capsys, content):
     assert "1_draft.ipynb" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("cell_id", ["Bad ID", "bad_id", "x" * 65])
+def test_a_bad_id_is_reported_once_and_before_the_other_rules(tmp_path, capsys, recwarn, cell_id):
+    path = write(tmp_path, text(GOOD), code("!ls"))
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored["cells"][1]["id"] = cell_id
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    assert check_notebook.main([str(path)]) == 1
+    problem, advice = capsys.readouterr().out.splitlines()
+    assert cell_id in problem and "check again" in advice
+    assert not recwarn.list
+
+
 def test_several_notebooks_are_checked(tmp_path, capsys):
     good = write(tmp_path / "a", text(GOOD), code("x"))
     bad = write(tmp_path / "b", text("no title"))

@@ -98,8 +98,12 @@ def bad_format(stored: dict) -> list[str]:
     if None in version or version < (4, 5):
         return [f"notebook: the format is {version[0]}.{version[1]}, expected 4.5"]
     try:
-        nbformat.validate(copy.deepcopy(stored))
+        with warnings.catch_warnings():  # a missing id is for `bad_ids` to report
+            warnings.simplefilter("ignore")
+            nbformat.validate(copy.deepcopy(stored))
     except nbformat.ValidationError as error:
+        if error.validator == "pattern" and list(error.path)[-1:] == ["id"]:
+            return []  # `bad_ids` reports it
         return [f"notebook: {str(error).splitlines()[0]}"]
     return []
 
@@ -295,9 +299,10 @@ def nothing_compared(notebook: Notebook) -> list[str]:
 
 # --- One notebook ---------------------------------------------------------------------------------
 
+AGAIN = "Then check again: the other rules come after this one."
 ADVICE: dict[Callable, str] = {
-    bad_ids: "Write words with hyphens that say what the cell does: kv-cache-measured.",
-    bad_format: "Save the notebook with a current JupyterLab.",
+    bad_ids: f"Write words with hyphens that say what the cell does: kv-cache-measured. {AGAIN}",
+    bad_format: f"Save the notebook with a current JupyterLab. {AGAIN}",
     not_python: "Write plain Python: no %magic, no !command, no get_ipython().",
     over_budget: "Move longer code into openmodels, with a test; split or shorten text.",
     bad_opening: f"Open with a title (# ...) and, in the same cell, {', '.join(OPENING)}.",
