@@ -1,14 +1,15 @@
-"""How the suite runs: two workers, one thread each, the longest work first; then its figures.
+"""How the suite runs: a worker per core, one thread each, the longest work first; then its figures.
 
-`python start.py test` starts two workers (`pytest -n 2 --dist loadgroup`). The tests of a file stay
-on one worker, so its fixtures load a model once; each notebook is a unit of its own. The figures of
-every notebook are printed after the tests and kept in build/test-report.json.
+`python start.py test` starts the workers (`pytest -n 2 --dist loadgroup`, on two cores); given an
+argument such as a path, it starts none. The tests of a file stay on one worker, so its fixtures
+load a model once; each notebook is a unit of its own. The figures of every notebook are printed
+after the tests and kept in build/test-report.json.
 """
 
 import json
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: two workers, two cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: a worker per core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENMODELS_THREADS", "1")
 

@@ -545,5 +545,12 @@ def test_an_exercise_has_wrong_answers_with_names_and_messages(checker):
 def test_a_wrong_answer_gets_its_message(checker, wrong):
     answers = wrong.answer if len(checker.parameters) > 1 else (wrong.answer,)
     outcome = checker.judge(*answers)
-    assert outcome.state == "not yet"
-    assert wrong.matches(outcome.message), outcome.message
+    place = checker.function.__module__
+    assert outcome.state == "not yet", (
+        f"{place} accepts the wrong answer {wrong.name!r}: let the checker try arguments for which "
+        f"it differs from the solution; now: {outcome.message}"
+    )
+    assert wrong.matches(outcome.message), (
+        f"{place} rejects the wrong answer {wrong.name!r} without {wrong.message!r}; the learner "
+        f"reads: {outcome.message}"
+    )

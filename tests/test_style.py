@@ -27,6 +27,7 @@ from check_notebook import (  # noqa: E402
     bad_opening,
     bad_storage,
     code_lines,
+    composed_alt_text,
     markdown_cells,
     not_python,
     nothing_compared,
@@ -90,7 +91,9 @@ def test_the_first_cell_has_a_title_and_three_promises(path):
 
 @every
 def test_images_are_here_and_described(path):
-    assert bad_images(read(path), path.parent) == []
+    notebook = read(path)
+    assert bad_images(notebook, path.parent) == []
+    assert composed_alt_text(notebook) == []
 
 
 @every
@@ -261,6 +264,14 @@ def test_good_images_and_links_pass(tmp_path):
     assert bad_images(notebook_of(text(good), code("x", output)), tmp_path) == []
 
 
+def test_alt_text_composed_in_a_cell_is_found():
+    bars = 'plots.bars({"a": best}, x="GB", '
+    assert composed_alt_text(notebook_of(code(bars + 'conclusion=f"the best is {best}")')))
+    assert composed_alt_text(notebook_of(code("plots.show(figure, alt=words)")))
+    constant = bars + 'conclusion="Four bits are "\n    "enough.")'
+    assert composed_alt_text(notebook_of(code(constant), code("!ls"))) == []
+
+
 @pytest.mark.parametrize(
     "shown",
     [
@@ -364,6 +375,7 @@ def test_a_good_notebook_passes(tmp_path, capsys):
     [
         (".", code("!ls"), "not Python in line 1", "Write plain Python"),
         (".", code("x = 1\n" * (LINES + 1)), "21 lines, at most 20", "Move longer code"),
+        (".", code("show(x, alt=str(x))"), "composes alt=str(x)", "Let openmodels.plots"),
         (".", text("We dive into it."), "'dive into'", "plain words"),
         (".", tagged("x", "nbval-skip"), "is never run", "every cell must run"),
         ("solutions", code("x"), "is stored with a result", "nbstripout --keep-id"),
@@ -398,6 +410,18 @@ def test_a_file_that_is_no_notebook_is_reported(tmp_path, capsys, content):
         path.write_text(content)
     assert check_notebook.main([str(path)]) == 1
     assert "1_draft.ipynb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cell_id", ["Bad ID", "bad_id", "x" * 65])
+def test_a_bad_id_is_reported_once_and_before_the_other_rules(tmp_path, capsys, recwarn, cell_id):
+    path = write(tmp_path, text(GOOD), code("!ls"))
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored["cells"][1]["id"] = cell_id
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    assert check_notebook.main([str(path)]) == 1
+    problem, advice = capsys.readouterr().out.splitlines()
+    assert cell_id in problem and "check again" in advice
+    assert not recwarn.list
 
 
 def test_several_notebooks_are_checked(tmp_path, capsys):

@@ -10,6 +10,7 @@ every notebook of the course.
 
 import argparse
 import ast
+import contextlib
 import copy
 import html
 import json
@@ -37,6 +38,7 @@ OPENING = ("You will do", "You will learn", "You need")
 UNWANTED = ("leverage", "comprehensive", "cutting-edge", "dive into", "unlock", "seamless")
 CHECK_TAG = "nbval-check-output"  # of a cell whose stored output is compared
 NBVAL_TAGS = (CHECK_TAG, "nbval-ignore-output", "raises-exception")
+ALT_TEXTS = ("alt", "conclusion")  # arguments whose text is a constant
 SOLUTION_MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
 TOP_FOLDERS = "home|Users|root|tmp|usr|opt|var|mnt|private|srv|work|workspace|builds?"
 MACHINE_PATH = re.compile(rf"(?<![\w.:/-])/(?:{TOP_FOLDERS})/\w|\b[A-Z]:\\{{1,2}}\w")
@@ -98,10 +100,20 @@ def bad_format(stored: dict) -> list[str]:
     if None in version or version < (4, 5):
         return [f"notebook: the format is {version[0]}.{version[1]}, expected 4.5"]
     try:
-        nbformat.validate(copy.deepcopy(stored))
+        with warnings.catch_warnings():  # a missing id is for `bad_ids` to report
+            warnings.simplefilter("ignore")
+            nbformat.validate(copy.deepcopy(stored))
     except nbformat.ValidationError as error:
+        if error.validator == "pattern" and list(error.path)[-1:] == ["id"]:
+            return []  # `bad_ids` reports it
         return [f"notebook: {str(error).splitlines()[0]}"]
     return []
+
+
+def parse_cell(cell: Notebook) -> ast.Module:
+    """Return a code cell's syntax tree. Raises SyntaxError if it is not plain Python."""
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    return compile(cell.source, cell.id, "exec", flags)
 
 
 def not_python(notebook: Notebook) -> list[str]:
@@ -109,9 +121,7 @@ def not_python(notebook: Notebook) -> list[str]:
     problems = []
     for cell in code_cells(notebook):
         try:
-            tree = compile(
-                cell.source, cell.id, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-            )
+            tree = parse_cell(cell)
         except SyntaxError as error:
             line = (error.text or "").strip()
             problems.append(f"{cell.id}: not Python in line {error.lineno}: {line}")
@@ -119,6 +129,21 @@ def not_python(notebook: Notebook) -> list[str]:
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         if "get_ipython" in names:
             problems.append(f"{cell.id}: calls get_ipython()")
+    return problems
+
+
+def composed_alt_text(notebook: Notebook) -> list[str]:
+    """Return cells that compose a figure's alt text themselves, rather than leave it to plots."""
+    problems = []
+    for cell in code_cells(notebook):
+        with contextlib.suppress(SyntaxError):  # `not_python` reports it
+            problems += [
+                f"{cell.id}: composes {keyword.arg}={ast.unparse(keyword.value)[:60]}"
+                for node in ast.walk(parse_cell(cell))
+                if isinstance(node, ast.Call)
+                for keyword in node.keywords
+                if keyword.arg in ALT_TEXTS and not isinstance(keyword.value, ast.Constant)
+            ]
     return problems
 
 
@@ -295,13 +320,16 @@ def nothing_compared(notebook: Notebook) -> list[str]:
 
 # --- One notebook ---------------------------------------------------------------------------------
 
+AGAIN = "Then check again: the other rules come after this one."
 ADVICE: dict[Callable, str] = {
-    bad_ids: "Write words with hyphens that say what the cell does: kv-cache-measured.",
-    bad_format: "Save the notebook with a current JupyterLab.",
+    bad_ids: f"Write words with hyphens that say what the cell does: kv-cache-measured. {AGAIN}",
+    bad_format: f"Save the notebook with a current JupyterLab. {AGAIN}",
     not_python: "Write plain Python: no %magic, no !command, no get_ipython().",
     over_budget: "Move longer code into openmodels, with a test; split or shorten text.",
     bad_opening: f"Open with a title (# ...) and, in the same cell, {', '.join(OPENING)}.",
     bad_images: "Draw figures by code, keep image files beside the notebook, write alt text.",
+    composed_alt_text: "Let openmodels.plots compose it from the values; write conclusion= as a "
+    "constant sentence.",
     unwanted_words: "Say it in plain words, without an exclamation mark.",
     bad_marks: f"Mark a cell with the tag {CHECK_TAG}; every cell must run.",
     bad_storage: "Run it from top to bottom: jupyter nbconvert --to notebook --execute --inplace.",
@@ -335,7 +363,8 @@ def find_problems(path: Path) -> list[Problem]:
     if problems:  # the other rules need a valid notebook, and name cells by their ids
         return problems
     notebook = read(path)
-    for rule in (not_python, over_budget, bad_opening, unwanted_words, bad_marks):
+    rules = (not_python, over_budget, bad_opening, unwanted_words, bad_marks, composed_alt_text)
+    for rule in rules:
         problems += _with_advice(rule, rule(notebook))
     problems += _with_advice(bad_images, bad_images(notebook, path.parent))
     for rule in _rules_of_folder(path):

@@ -82,7 +82,8 @@ def reference_{topic}(value: int) -> int:
     raise NotImplementedError("write the reference solution of exercise {number}")
 
 
-# A wrong answer has a name, the wrong function, and the sentence that its learner must read.
+# A wrong answer has a name, the wrong function (define it above), and the sentence that its learner
+# must read: WrongAnswer("one too many", one_too_many, "The last one is counted twice.").
 MISTAKES: list[WrongAnswer] = []
 
 

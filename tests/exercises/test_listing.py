@@ -4,6 +4,9 @@ import ast
 import importlib
 import re
 
+import nbformat
+import new_exercise
+import notebooks
 import pytest
 
 from openmodels import check, exercises
@@ -11,6 +14,12 @@ from openmodels import check, exercises
 LABS = sorted({known.lab for known in check.all_exercises()})
 FOLDER = check._PACKAGE / "exercises"
 MOST_FLAGS = 4
+TEMPLATES = (  # what a cell says until its author writes it
+    new_exercise.TASK.split("** ", 1)[1],
+    new_exercise.TALK,
+    "Return what the task asks for.",
+    "its meaning, shape and unit.",
+)
 
 
 def modules(lab: int) -> list[str]:
@@ -45,3 +54,15 @@ def test_functions_have_few_optional_parameters(path):
                 [default for default in node.args.kw_defaults if default is not None]
             )
             assert optional <= MOST_FLAGS, f"{path.name}, line {node.lineno}: {optional} options"
+
+
+@pytest.mark.parametrize("path", notebooks.notebooks("solutions"), ids=notebooks.name)
+def test_no_cell_is_left_as_the_template_wrote_it(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        templates = [words for words in TEMPLATES if words in cell.source]
+        assert not templates, f"write cell {cell.id} of {notebooks.name(path)}: {templates}"
+
+
+def test_the_template_has_the_words_that_are_looked_for():
+    written = new_exercise.TASK + new_exercise.STUB + new_exercise.TALK
+    assert all(words in written for words in TEMPLATES)

@@ -1,5 +1,7 @@
 """Charts: units, looks that differ without colour, and ink that is readable on both grounds."""
 
+import inspect
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,6 +11,7 @@ from PIL import Image
 from openmodels import licences, plots
 from openmodels.inside.architecture import Part
 from openmodels.minis import tokenizer as miniature_tokenizer
+from openmodels.plots import charts
 
 LIGHT_PAGE, DARK_PAGE = 255, 0x11
 HUE_HALF_TURN = np.array(  # of the CSS filter hue-rotate(180deg), by the Filter Effects module
@@ -134,12 +137,20 @@ def text_areas(figure: plots.DescribedFigure) -> list[tuple[str, np.ndarray]]:
     return areas
 
 
-KINDS = "lines bars intervals stacked timeline answers tokens chances blocks masks heat".split()
+PHOTOS = {"images"}  # they keep their colours on dark pages
+KINDS = [
+    name
+    for name, function in inspect.getmembers(charts, inspect.isfunction)
+    if function.__module__ == charts.__name__ and name[0] != "_" and name not in PHOTOS
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_text_is_readable_on_both_pages(kind, tokenizer):
-    areas = text_areas(figures(tokenizer)[kind])
+    drawn = figures(tokenizer)
+    assert kind in plots.__all__, f"offer {kind} in openmodels/plots/__init__.py"
+    assert kind in drawn, f"add plots.{kind} to `figures` in this file"
+    areas = text_areas(drawn[kind])
     assert len(areas) >= 3
     for text, area in areas:
         assert contrast(area) >= READABLE, f"{text!r} on a white page"

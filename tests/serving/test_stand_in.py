@@ -141,11 +141,20 @@ def test_every_route_is_documented(server):
     for route in build(server.store, server.pool).routes:
         methods = route.methods - {"HEAD"} if "GET" in route.methods else route.methods
         routes |= {(method, route.path.replace(":path}", "}")) for method in methods}
-    assert routes == documented_routes()
+    documented = documented_routes()
+    missing, extra = sorted(routes - documented), sorted(documented - routes)
+    assert not missing, f"describe {missing} in deploy/stand_in.md"
+    assert not extra, f"deploy/stand_in.md describes {extra}, which the server lacks"
 
 
 def test_every_option_and_default_is_documented():
-    assert sorted(name for name, _ in documented_options("Supported")) == sorted(OPTIONS)
+    supported, ignored = (
+        {name for name, _ in documented_options(kind)} for kind in ("Supported", "Ignored")
+    )
+    missing, extra = sorted(set(OPTIONS) - supported), sorted(supported - set(OPTIONS))
+    assert not missing, f"list {missing} as supported in deploy/stand_in.md"
+    assert not extra, f"deploy/stand_in.md lists {extra} as supported, which OPTIONS lacks"
+    both = sorted(ignored & set(OPTIONS))
+    assert not both, f"deploy/stand_in.md lists {both} as ignored, but OPTIONS has them"
     defaults = {name: json.loads(value) for name, value in DEFAULT.findall(TEXT)}
-    assert defaults == DEFAULTS
-    assert not {name for name, _ in documented_options("Ignored")} & set(OPTIONS)
+    assert defaults == DEFAULTS, "deploy/stand_in.md states other defaults than DEFAULTS"
