@@ -203,8 +203,8 @@ def _decoded(content: bytes) -> Image.Image:
         orientation = _orientation(source)
         source.load()
         picture = _eight_bits(source)
-        if method := UPRIGHT.get(orientation):
-            picture = picture.transpose(method)
+        if orientation in UPRIGHT:
+            picture = picture.transpose(UPRIGHT[orientation])
         return images.as_rgb(picture)
 
 
@@ -232,10 +232,11 @@ def _webp_size(content: bytes) -> tuple[int, int]:
     raise ApiError(400, "an image cannot be decoded: its header is damaged")
 
 
-def _orientation(picture: Image.Image) -> object:
+def _orientation(picture: Image.Image) -> int | None:
     """Return the orientation in a picture's EXIF data, None if there is none to be read."""
     try:
-        return picture.getexif().get(ORIENTATION)
+        orientation = picture.getexif().get(ORIENTATION)
+        return orientation if isinstance(orientation, int) else None
     except Exception:  # damaged EXIF data may raise anything, and the picture is still there
         return None
 

@@ -15,7 +15,7 @@ from openmodels.harbour.speech import resample
 from openmodels.serving.model_store import ApiError
 
 LONGEST = 30.0  # seconds: a Whisper encoder's window
-WINDOW = 479_840  # samples: at exactly 30 s llama.cpp would add a second window, of silence
+WINDOW = 479_839  # samples: from one more on llama.cpp adds a second window, of silence
 SHORTEST = 0.01  # seconds
 RATES = (4_000, 192_000)  # samples a second
 MAX_CHANNELS = 32
