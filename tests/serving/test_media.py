@@ -118,7 +118,7 @@ def test_a_picture_of_any_size_is_resized_as_in_transformers(client, library):
 def test_radio_calls_are_transcribed_the_same_in_every_way(client, openai_client):
     clips = sounds.clips()
     correct = 0
-    for number in (0, 2, 3, 45):
+    for number in (0, 2, 4, 44):
         content = (sounds.CLIPS / f"call-{number + 1:02}.wav").read_bytes()
         message = question_about(sounds.HEAR, content)
         text = client.chat(EARS, [message], options=GREEDY).message.content
@@ -235,7 +235,7 @@ def test_what_is_too_large_is_never_decoded(monkeypatch, encoder):
             with pytest.raises(ApiError, match=case.result):
                 wav.convert(case.content())
             refused += 1
-    assert refused == 8
+    assert refused == 9
 
 
 MEMORY = """
@@ -259,7 +259,7 @@ header = struct.pack(">IIBBBBB", 4096, 4096, 8, 6, 0, 0, 0)
 data = zlib.compress(bytes((4 * 4096 + 1) * 4096), 1)
 largest = b"\\x89PNG\\r\\n\\x1a\\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data)
 media.convert_picture(largest + png_chunk(b"IEND", b""), encoder)
-wav.convert(wav_of(bytes(19_200_000), rate=192_000, channels=3, bits=8))
+wav.convert(wav_of(bytes(19_200_000), rate=192_000, channels=4, bits=8))
 print(bombed, peak() - start)
 """
 
@@ -271,7 +271,7 @@ def test_memory_is_bounded():
     child = subprocess.run(command, capture_output=True, text=True, check=True)
     bombed, largest = map(int, child.stdout.split())  # MiB
     assert bombed < 50
-    assert largest < 700
+    assert largest < 500
 
 
 # Conversions, value by value
