@@ -17,12 +17,14 @@ import httptools
 import httpx
 
 from openmodels.serving.engine import NO_KEEPALIVE, Engine, EngineError, problem
+from openmodels.serving.media import AUDIO, encoder_of
 from openmodels.serving.model_store import ApiError, Store, StoredModel
 
 DEFAULT_KEEP_ALIVE = 300.0  # seconds
 SLOTS = 8
 MAX_LOADED_MODELS = 4
 MIN_CONTEXT = 256  # tokens per slot
+AUDIO_CONTEXT = 2048  # tokens per slot of a model that hears: a sound takes 750
 DEFAULT_CONTEXT = 4096  # tokens per slot, unless a request sets num_ctx
 MAX_PENDING = 512  # requests; Ollama's limit
 NEVER = datetime(2318, 1, 1, tzinfo=UTC)  # when a model expires that stays loaded
@@ -105,7 +107,9 @@ class Pool:
 
     async def _get(self, model: StoredModel, num_ctx: int | None, embedding: bool) -> PooledEngine:
         header = await asyncio.to_thread(self.store.header, model)
-        context = max(num_ctx or DEFAULT_CONTEXT, MIN_CONTEXT)
+        encoder = await asyncio.to_thread(encoder_of, self.store, model)
+        hears = encoder is not None and AUDIO in encoder.capabilities
+        context = max(num_ctx or DEFAULT_CONTEXT, AUDIO_CONTEXT if hears else MIN_CONTEXT)
         context = min(context, header.context or DEFAULT_CONTEXT)
         key = (model.name, model.digest(), context, embedding)
         self._waiting[key] += 1
@@ -153,12 +157,15 @@ class Pool:
 
     def _start(self, model: StoredModel, context: int, embedding: bool) -> tuple[Engine, int]:
         """Return a loaded engine and the bytes of its files."""
+        mmproj = None if embedding else self.store.mmproj_path(model)
+        # a miniature's encoder is so small that two threads mostly wait for each other
+        threads = 1 if model.miniature and mmproj else None
         engine = Engine(
             self.store.path(model),
-            None if embedding else self.store.mmproj_path(model),
+            mmproj,
             context=context,
             slots=SLOTS,
-            threads=self._threads,
+            threads=self._threads or threads,
             embedding=embedding,
             adapter=self.store.adapter(model),
         )

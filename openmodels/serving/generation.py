@@ -16,7 +16,7 @@ from typing import Any
 import gguf
 
 from openmodels.gguf.go_template import DEFAULT, Template
-from openmodels.serving import requests
+from openmodels.serving import media, requests
 from openmodels.serving.engine_pool import Pool, PooledEngine, TooLong
 from openmodels.serving.model_store import ApiError, Store, StoredModel, now
 from openmodels.serving.output import (
@@ -109,14 +109,17 @@ class Generator:
     def capabilities(self, model: StoredModel) -> list[str]:
         """Return a model's capabilities under Ollama's names; raises ApiError.
 
-        They are completion, tools, vision, insert and thinking.
+        They are completion, tools, vision, audio, insert and thinking.
         """
         header = self.store.header(model)
         jinja = header.metadata.get("tokenizer.chat_template", "")
+        encoder = media.encoder_of(self.store, model) if model.template is None else None
+        readable = encoder.capabilities if encoder else frozenset()
         supported = {
             "completion": True,
             "tools": model.template is None and "tools" in jinja,
-            "vision": model.template is None and self.store.mmproj_path(model) is not None,
+            "vision": media.VISION in readable,
+            "audio": media.AUDIO in readable,
             "insert": all(key in header.metadata for key in INFILL_KEYS),
             "thinking": header.has_token(OPEN) and header.has_token(CLOSE),
         }
@@ -208,7 +211,7 @@ class Generator:
             return
         needs = {
             "tools": bool(tools),
-            "vision": any(message["images"] for message in messages),
+            **media.needed_capabilities(media.all_media(messages)),
             "thinking": request.think is True,
         }
         await self.check_capabilities(request, needs)
@@ -249,7 +252,7 @@ class Generator:
             return
         inputs.check_combination()
         needs = {
-            "vision": bool(inputs.images),
+            **media.needed_capabilities(inputs.images),
             "insert": bool(inputs.suffix),
             "thinking": request.think is True,
         }
@@ -288,12 +291,12 @@ class Generator:
         messages += model.messages
         messages.append({"role": "user", "content": inputs.prompt, "images": inputs.images})
         rendered = None
-        if inputs.images:
-            pieces = self.stream_chat(pooled, request, messages, [])
-        elif inputs.suffix:
+        if inputs.suffix:
             pieces = self.stream_completion(pooled, request, self._infill_prompt(model, inputs))
         elif inputs.raw:
             pieces = self.stream_completion(pooled, request, [inputs.prompt])
+        elif template is None and media.all_media(messages):
+            pieces = self.stream_chat(pooled, request, messages, [])
         else:
             rendered = await self._render(pooled, template, messages)
             pieces = self.stream_completion(pooled, request, [*inputs.context, rendered])
@@ -339,8 +342,9 @@ class Generator:
         A piece has `text`, and may have `thinking`, `tool_calls` and `logprobs`; the last one has
         `done`, `done_reason` and the counts.
         """
-        if request.model.miniature:
-            messages = await asyncio.to_thread(transpose_images, messages)
+        if media.all_media(messages):
+            encoder = await asyncio.to_thread(media.encoder_of, self.store, request.model)
+            messages = await asyncio.to_thread(media.prepare, messages, encoder)
         body: dict[str, Any] = requests.sampling_parameters(request.options, pooled.engine.context)
         body["stream_options"] = {"include_usage": True}
         if tools:
@@ -561,29 +565,15 @@ def drop_oldest(messages: list[Message]) -> list[Message]:
     raise ApiError(400, "the last message is longer than the context: raise num_ctx or shorten it")
 
 
-def transpose_images(messages: Sequence[Message]) -> list[Message]:
-    """Return messages with the images as a miniature's vision tower expects them.
-
-    `Store.mmproj_path` says why. Raises ApiError(400) for an image that cannot be decoded.
-    """
-    return [
-        message
-        | {"images": [requests.transpose_image(image) for image in message.get("images", ())]}
-        for message in messages
-    ]
-
-
 def llama_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return messages as llama.cpp expects them: images as parts, arguments as text."""
+    """Return messages as llama.cpp expects them: media as parts, arguments as text."""
     return [_llama_message(message) for message in messages]
 
 
 def _llama_message(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message["role"], "content": message["content"]}
-    if message.get("images"):
-        urls = [f"data:image/png;base64,{data}" for data in message["images"]]
-        parts: list[dict] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        body["content"] = [*parts, {"type": "text", "text": message["content"]}]
+    if message.get("parts"):
+        body["content"] = [*message["parts"], {"type": "text", "text": message["content"]}]
     if message.get("tool_calls"):
         body["tool_calls"] = [
             {

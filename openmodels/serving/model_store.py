@@ -387,12 +387,13 @@ class Store:
         return self._existing(model.file or "")
 
     def mmproj_path(self, model: StoredModel) -> Path | None:
-        """Return the mmproj of a model that reads pictures, else None.
+        """Return the mmproj of a model that reads pictures or sounds, else None.
 
-        A miniature's is for transposed pictures: see `export_vision`.
+        A Llama 4 miniature's is for transposed pictures: see `export_vision`.
         """
         if model.miniature:
-            return _exported(model.miniature, "f16", True) if _has_vision(model.miniature) else None
+            has_encoder = _has_encoder(model.miniature)
+            return _exported(model.miniature, "f16", True) if has_encoder else None
         return self._existing(model.vision) if model.vision else None
 
     def adapter(self, model: StoredModel) -> Path | None:
@@ -508,9 +509,10 @@ def _cached_file(name: str, kind: str, vision: bool, changed: int, folder: Path)
 
 
 @lru_cache
-def _has_vision(name: str) -> bool:
-    config = (minis.shipped_dir(name) / "config.json").read_text(encoding="utf-8")
-    return "vision_config" in json.loads(config)
+def _has_encoder(name: str) -> bool:
+    """Return whether a miniature reads pictures or sounds."""
+    config = json.loads((minis.shipped_dir(name) / "config.json").read_text(encoding="utf-8"))
+    return "vision_config" in config or "audio_config" in config
 
 
 @lru_cache

@@ -14,7 +14,10 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+from openmodels.harbour import sounds
+from openmodels.serving import media
 from openmodels.serving.model_store import ApiError, StoredModel
+from openmodels.serving.multipart import Form
 from openmodels.serving.output import Chunk
 from openmodels.serving.requests import Fields, parse_json, refuse_unsupported
 from openmodels.serving.responses import Dialect, encode_json
@@ -22,6 +25,8 @@ from openmodels.serving.responses import Dialect, encode_json
 # Fields that would change the response but are not supported, with the values that change nothing
 UNSUPPORTED = {"n": (1,), "logit_bias": ({},), "tool_choice": ("auto", "none")}
 UNSUPPORTED_IN_COMPLETIONS = {"best_of": (1,), "echo": (False,), "logprobs": (0, False)}
+UNSUPPORTED_IN_TRANSCRIPTIONS = {"stream": ("false",), "chunking_strategy": ()}
+TRANSCRIBE = sounds.HEAR  # the question that asks for a transcript
 SAMPLING = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty")
 ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
@@ -79,6 +84,40 @@ def embedding_request(fields: Fields) -> Fields:
     return Fields({key: fields.body.get(key) for key in ("model", "input", "dimensions")})
 
 
+def transcription_request(form: Form) -> tuple[Fields, bool]:
+    """Return a form of /v1/audio/transcriptions as a body of /api/chat, and whether text is wanted.
+
+    Text is the alternative to JSON. Raises ApiError(400).
+    """
+    texts = Fields(form.texts)
+    refuse_unsupported(texts, UNSUPPORTED_IN_TRANSCRIPTIONS)
+    if repeated := [name for name in form.texts if name.endswith("[]")]:
+        raise ApiError(400, f'"{repeated[0][:80]}" is not supported by this stand-in: leave it out')
+    response_format = form.texts.get("response_format", "json")
+    if response_format not in ("json", "text"):
+        raise ApiError(400, '"response_format" must be json or text')
+    file = form.files.get("file")
+    if file is None:
+        raise ApiError(400, '"file" is required: a WAV file')
+    media.check_size(len(file))
+    if media.capability_of(file) != media.AUDIO:
+        raise ApiError(400, '"file" is an image; a WAV file is needed')
+    try:
+        temperature = float(form.texts.get("temperature") or 0)
+    except ValueError as error:
+        raise ApiError(400, '"temperature" must be a number') from error
+    if not 0 <= temperature <= 2:
+        raise ApiError(400, '"temperature" must be between 0 and 2')
+    message = {
+        "role": "user",
+        "content": TRANSCRIBE,
+        "images": [base64.b64encode(file).decode()],
+    }
+    options = {"temperature": temperature}
+    body = {"model": texts.model(), "messages": [message], "options": options}
+    return Fields(body), response_format == "text"
+
+
 def _common_request(fields: Fields) -> dict[str, Any]:
     """Return the model and options of /v1/chat/completions and /v1/completions."""
     options = {key: fields.body.get(key) for key in SAMPLING}
@@ -125,7 +164,7 @@ def _message_request(message: Fields) -> dict[str, Any]:
 
 
 def _content_parts(parts: list[Fields]) -> dict[str, Any]:
-    """Return the texts and images of a message whose content is a list of parts."""
+    """Return the texts, images and sounds of a message whose content is a list of parts."""
     texts, images = [], []
     for part in parts:
         kind = part.string("type")
@@ -133,8 +172,10 @@ def _content_parts(parts: list[Fields]) -> dict[str, Any]:
             texts.append(part.string("text") or "")
         elif kind == "image_url":
             images.append(_image_data(part.object("image_url") or Fields({})))
+        elif kind == "input_audio":
+            images.append(_sound_data(part.object("input_audio") or Fields({})))
         else:
-            raise ApiError(400, "a part of a message must be text or image_url")
+            raise ApiError(400, "a part of a message must be text, image_url or input_audio")
     return {"content": "\n".join(texts), "images": images}
 
 
@@ -143,6 +184,15 @@ def _image_data(image_url: Fields) -> str:
     head, comma, data = (image_url.string("url") or "").partition(",")
     if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
         raise ApiError(400, "an image URL must have the form data:image/...;base64,...")
+    return data
+
+
+def _sound_data(input_audio: Fields) -> str:
+    """Return the base64 of a sound; its leading bytes say what it is, whatever `format` says."""
+    data = input_audio.string("data")
+    input_audio.string("format")
+    if not data:
+        raise ApiError(400, "an input_audio part needs data: a WAV file in base64")
     return data
 
 

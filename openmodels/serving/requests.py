@@ -1,21 +1,16 @@
-"""Parses and checks requests: JSON bodies, fields, options, messages, schemas and images.
+"""Parses and checks requests: JSON bodies, fields, options, messages, schemas, media.
 
 Each function raises ApiError(400), with a message for the client, if a value is wrong. Only fields
 that are known here are passed on to llama.cpp.
 """
 
-import base64
-import binascii
-import io
 import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from PIL import Image
-
-from openmodels.minis import images
+from openmodels.serving import media
 from openmodels.serving.model_store import ApiError
 
 # Ollama's options: the type, and llama.cpp's name (None: the option chooses the engine's context).
@@ -66,7 +61,6 @@ MAX_SCHEMA_LENGTH = 65_536  # characters
 MAX_SCHEMA_DEPTH = 32
 MAX_SCHEMA_REPEATS = 1000  # llama.cpp's grammar gets one rule for each repeated item or character
 REPEAT_KEYWORDS = ("minItems", "maxItems", "minLength", "maxLength")
-IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM")
 
 
 def parse_body(content: bytes) -> "Fields":
@@ -333,43 +327,15 @@ def close_schema(schema: Any) -> Any:
     return result
 
 
-def check_image(data: str) -> str:
-    """Return an image in base64 without line breaks.
-
-    Raises ApiError(400) if it is not base64, or not PNG, JPEG, WebP, GIF or BMP.
-    """
-    try:
-        content = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ApiError(400, f"an image is not valid base64: {error}") from error
-    webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
-    if not webp and not content.startswith(IMAGE_SIGNATURES):
-        raise ApiError(400, "an image must be PNG, JPEG, WebP, GIF or BMP, in base64")
-    return base64.b64encode(content).decode()
-
-
-def transpose_image(data: str) -> str:
-    """Return an image at a miniature's size with rows and columns swapped: PNG, in base64.
-
-    Raises ApiError(400) if the image cannot be decoded or has too many pixels.
-    """
-    output = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(data))) as source:
-            image = images.fit(images.as_rgb(source), images.MINI.size)
-            image.transpose(Image.Transpose.TRANSPOSE).save(output, "PNG")
-    # PIL raises one of these for a damaged file or a decompression bomb.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ApiError(400, f"an image cannot be decoded: {error}") from error
-    return base64.b64encode(output.getvalue()).decode()
-
-
 def parse_images(fields: Fields) -> list[str]:
-    """Return the checked images of a request or message, in base64; raises ApiError(400)."""
+    """Return the checked images and sounds of a request or message, in base64.
+
+    Raises ApiError(400).
+    """
     values = fields.array("images", MAX_IMAGES) or []
     if not all(isinstance(value, str) for value in values):
         raise ApiError(400, '"images" must be a list of base64 strings')
-    return [check_image(value) for value in values]
+    return [media.check(value) for value in values]
 
 
 def parse_messages(messages: Sequence[Fields]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from openmodels.serving.model_store import ApiError, Store, StoredModel
@@ -45,8 +45,9 @@ OLLAMA = Dialect(
 
 
 class StreamedResponse(Response):
-    """Sends chunks as they are generated, or merged into one JSON body if `stream` is false.
+    """Sends chunks as they are generated, or merged into one body if `stream` is false.
 
+    merge: returns a body for JSON, or a text that is sent as it is.
     Generation is cancelled when the client disconnects. An error before the first chunk sets the
     status of the response; a later error is sent as the last chunk.
     """
@@ -55,7 +56,7 @@ class StreamedResponse(Response):
         self,
         chunks: AsyncIterator[Chunk],
         stream: bool,
-        merge: Callable[[list[Chunk]], Chunk],
+        merge: Callable[[list[Chunk]], Chunk | str],
         dialect: Dialect = OLLAMA,
     ):
         self._chunks, self._stream, self._merge, self._dialect = chunks, stream, merge, dialect
@@ -81,7 +82,8 @@ class StreamedResponse(Response):
                 first = await anext(chunks)
                 if not self._stream:
                     body = self._merge([first, *[chunk async for chunk in chunks]])
-                    await JSONResponse(body)(scope, receive, send)
+                    response = PlainTextResponse if isinstance(body, str) else JSONResponse
+                    await response(body)(scope, receive, send)
                     return
             except ApiError as error:
                 await self._dialect.error_response(error)(scope, receive, send)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from openmodels.serving import openai
+from openmodels.serving import multipart, openai
 from openmodels.serving.engine_pool import Pool
 from openmodels.serving.generation import Generator
 from openmodels.serving.model_store import ApiError, Store
@@ -30,7 +30,7 @@ from openmodels.serving.responses import (
     model_summary,
 )
 
-MAX_BODY = 64 * 2**20  # bytes of a JSON body, images included
+MAX_BODY = 64 * 2**20  # bytes of a JSON body or a form, images and sounds included
 VERSION = {
     "version": "0.1.0-openmodels",
     "stand_in": "This is the course's stand-in for Ollama, over llama.cpp; it is not Ollama.",
@@ -59,6 +59,7 @@ def route_table(store: Store, pool: Pool) -> list[Route]:
         Route("/v1/chat/completions", v1.chat_completions, methods=["POST"]),
         Route("/v1/completions", v1.completions, methods=["POST"]),
         Route("/v1/embeddings", v1.embeddings, methods=["POST"]),
+        Route("/v1/audio/transcriptions", v1.transcriptions, methods=["POST"]),
         Route("/v1/models", v1.models, methods=["GET"]),
         Route("/v1/models/{name:path}", v1.model, methods=["GET"]),
     ]
@@ -90,16 +91,21 @@ def _dialect(request: Request) -> Dialect:
 async def read_fields(request: Request) -> Fields:
     """Return the fields of a JSON body.
 
-    Raises ApiError(413) as soon as the body is larger than MAX_BODY, and ApiError(400) unless it
-    is a JSON object.
+    Raises ApiError(413) for a body larger than MAX_BODY, and ApiError(400) unless it is a JSON
+    object.
     """
+    return parse_body(await read_body(request))
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a body. Raises ApiError(413) as soon as it is larger than MAX_BODY."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MAX_BODY:
             raise ApiError(413, f"the body is larger than {MAX_BODY:,} bytes")
         parts.append(part)
-    return parse_body(b"".join(parts))
+    return b"".join(parts)
 
 
 class OllamaEndpoints:
@@ -150,7 +156,11 @@ class OllamaEndpoints:
         """GET /api/tags: list the stored models."""
 
         def summaries() -> list[Chunk]:
-            return [model_summary(self.store, model) for model in self.store.all()]
+            return [
+                model_summary(self.store, model)
+                | {"capabilities": self.generator.capabilities(model)}
+                for model in self.store.all()
+            ]
 
         return JSONResponse({"models": await asyncio.to_thread(summaries)})
 
@@ -296,6 +306,19 @@ class OpenAIEndpoints:
 
         def merge(parts: list[Chunk]) -> Chunk:
             return openai.embedding_list(parts[0], fields.model(), as_base64)
+
+        return StreamedResponse(chunks, False, merge, openai.OPENAI)
+
+    async def transcriptions(self, request: Request) -> Response:
+        """POST /v1/audio/transcriptions: return what is said in an uploaded WAV file."""
+        content = await read_body(request)
+        form = multipart.parse(content, request.headers.get("content-type", ""))
+        fields, as_text = openai.transcription_request(form)
+        chunks = self.generator.chat(fields)
+
+        def merge(parts: list[Chunk]) -> Chunk | str:
+            text = merge_chunks(parts)["message"]["content"]
+            return text if as_text else {"text": text}
 
         return StreamedResponse(chunks, False, merge, openai.OPENAI)
 

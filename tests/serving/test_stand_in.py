@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from media_cases import whole
 from server_helpers import adapter, picture
 
 from openmodels.gguf.export import gguf_file
@@ -28,6 +29,7 @@ BODIES = {
     "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 4},
     "/v1/completions": {"prompt": "Hello", "max_tokens": 4},
     "/v1/embeddings": {"input": "Hello"},
+    "/v1/audio/transcriptions": {},
     "/api/show": {},
     "/api/create": {"model": "created", "from": "mini-qwen", "stream": False},
     "/api/pull": {},
@@ -64,12 +66,27 @@ def sample(path: str, name: str, blobs: dict[str, str]) -> dict:
             message = {"role": "user", "content": [{"type": "image_url", "image_url": url}, text]}
         fields = {"images": [data]} if path == "/api/generate" else {"messages": [message]}
         return {"model": "mini-scout"} | fields
+    if name == "input_audio":
+        sound = {"data": base64.b64encode(whole()).decode(), "format": "wav"}
+        content = [{"type": "input_audio", "input_audio": sound}]
+        return {"model": "mini-qwen-audio", "messages": [{"role": "user", "content": content}]}
     if name == "files":
         return {"from": None, "files": {"mini.gguf": blobs["files"]}}
+    if name == "file":
+        return {}
     if name == "adapters":
         return {"adapters": {"lora.gguf": blobs["adapters"]}}
     values = {"tools": [TOOL], "options": SHORT, "messages": MESSAGES, "suffix": "return x"}
     return {name: values[name]}
+
+
+def post(http, path: str, body: dict):
+    """Return the response to a body, sent as a form with a sound if the endpoint takes one."""
+    if path != "/v1/audio/transcriptions":
+        return http.post(path, json=body)
+    form = {k: v if isinstance(v, str) else json.dumps(v) for k, v in body.items()}
+    form["model"] = "mini-qwen-audio"
+    return http.post(path, data=form, files={"file": ("call.wav", whole())})
 
 
 def rows() -> list[tuple[str, str, str, str]]:
@@ -111,7 +128,7 @@ def test_each_field_is_accepted_or_refused_as_documented(http, blobs):
         body = {"model": MODELS.get(name, "mini-qwen")} | BODIES[path] | changes
         if name == "top_logprobs":
             body["logprobs"] = True
-        response = http.post(path, json=body)
+        response = post(http, path, body)
         if verdict == "refused":
             correct = 400 <= response.status_code < 500 and response.json()["error"]
         else:
@@ -129,7 +146,7 @@ def test_the_other_endpoints_exist_or_not_as_documented(http):
         assert "not in this stand-in" not in response.text, path
         assert response.status_code != 405, path
     missing = CALL.findall(section("Missing endpoints", "## Options"))
-    assert len(missing) == 8
+    assert len(missing) == 7
     for method, path in missing:
         response = http.request(method, path, json={"model": "mini-qwen"})
         assert response.status_code == 404
