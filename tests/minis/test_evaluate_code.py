@@ -205,7 +205,7 @@ def test_scores_of_a_coder(monkeypatch, words):
     asked = {data.code_prompt(one): one for task in ("function", "fim")
              for one in evaluate_code.draw(task, 10, 0)}  # fmt: skip
 
-    def writes(model, tokenizer, prompts, longest, temperature):
+    def writes(model, tokenizer, prompts, longest, temperature, batch):
         texts = []
         for number, prompt in enumerate(prompts):
             one = asked[prompt]
