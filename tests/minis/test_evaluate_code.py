@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -214,7 +215,8 @@ def test_scores_of_a_coder(monkeypatch, words):
         return texts
 
     monkeypatch.setattr(evaluate, "answer", writes)
-    scores = evaluate.evaluate(None, words, ["function", "function_5", "fim", "fim_5"], count=10)
+    coder = SimpleNamespace(config=configs.config("mini-qwen-coder"))
+    scores = evaluate.evaluate(coder, words, ["function", "function_5", "fim", "fim_5"], count=10)
     assert [s.correct for s in scores.values()] == [2, 8, 2, 8]
     assert all(s.n == 10 and 0 <= s.low <= s.correct / 10 <= s.high <= 1 for s in scores.values())
     config = configs.config("mini-qwen-coder")

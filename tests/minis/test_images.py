@@ -16,7 +16,17 @@ from transformers import AutoTokenizer, Llama4ForConditionalGeneration
 
 from openmodels import catalog, minis
 from openmodels.harbour import TASKS, Harbour, pictures
-from openmodels.minis import configs, data, evaluate, evaluate_code, images, tokenizer, train
+from openmodels.minis import (
+    configs,
+    data,
+    evaluate,
+    evaluate_audio,
+    evaluate_code,
+    evaluate_vl,
+    images,
+    tokenizer,
+    train,
+)
 
 SHARED, SHIPPED = tokenizer.load(), tokenizer.load_with_images()
 
@@ -532,7 +542,7 @@ def test_pictures_are_scored_by_what_is_written(model, monkeypatch):
     assert evaluate.scored(model.config, SHIPPED) == evaluate.SCORED + pictures.TASKS
     assert evaluate.scored(configs.config("mini-qwen"), SHARED) == evaluate.SCORED
     words = set(evaluate.scored(model.config, SHIPPED)) | set(evaluate_code.SCORED)
-    assert set(minis.TASK_WORDS) == words
+    assert set(minis.TASK_WORDS) == words | {*evaluate_vl.TASKS, *evaluate_audio.TASKS}
     assert list(evaluate.evaluate(model, SHIPPED, ["gauge"], count=3)) == ["gauge"]
     right = {}
     for task in pictures.TASKS:
