@@ -542,7 +542,8 @@ def test_pictures_are_scored_by_what_is_written(model, monkeypatch):
     assert evaluate.scored(model.config, SHIPPED) == evaluate.SCORED + pictures.TASKS
     assert evaluate.scored(configs.config("mini-qwen"), SHARED) == evaluate.SCORED
     words = set(evaluate.scored(model.config, SHIPPED)) | set(evaluate_code.SCORED)
-    assert set(minis.TASK_WORDS) == words | {*evaluate_vl.TASKS, *evaluate_audio.TASKS}
+    words |= {*evaluate_vl.TASKS, *evaluate_audio.TASKS, "call_chinese"}  # spoken by espeak-ng
+    assert set(minis.TASK_WORDS) == words
     assert list(evaluate.evaluate(model, SHIPPED, ["gauge"], count=3)) == ["gauge"]
     right = {}
     for task in pictures.TASKS:
