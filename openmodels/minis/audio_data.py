@@ -36,6 +36,11 @@ class Bank:
     def __len__(self) -> int:
         return len(self.questions)
 
+    def fitting(self, frames: int) -> torch.Tensor:
+        """Return the numbers of the clips that fit into so many mel frames, played 10 % slower."""
+        lengths = (self.starts[1:] - self.starts[:-1]).float()
+        return (lengths / 0.9 <= frames * audio.HOP - 1600).nonzero().flatten()
+
     def to(self, device: str) -> None:
         """Move the samples to a device."""
         self.samples, self.starts = self.samples.to(device), self.starts.to(device)

@@ -201,10 +201,10 @@ def shape_rows(name: str) -> list[list[str]]:
 
 VL_WEAK = """\
 Boxes nearly always carry the right label, but most of the wrong ones do not overlap the flag at
-all. Of a chart it gives the right unit and often a wrong number. It reads only what it was trained
-to read: printed letters without accents, at the sizes of the training pictures. Larger pictures
-are read worse too, not only smaller ones. It has partly forgotten how to call tools (last lines of
-this card)."""
+all. Of a chart it gives the right unit and often a wrong number. It reads only what it was
+trained to read: printed letters without accents, at the sizes of the training pictures. Larger
+pictures are read worse too, not only smaller ones. It has partly forgotten how to call tools
+(last lines of this card)."""
 
 READING = """\
 ### Reading

@@ -3,7 +3,8 @@
 Four phases, by share of the time: the encoder alone learns to spell what it hears (CTC; Graves et
 al. 2006) in short windows; then text model and encoder learn together, mostly in short masked
 windows; then half of the batches are full 30-second windows, as llama.cpp reads sound, while the
-learning rate falls. The CTC head is thrown away. espeak-ng speaks the training calls first.
+learning rate falls. The CTC head is thrown away. espeak-ng speaks the training calls first. With
+`--start FOLDER` a trained model continues, without the first phase.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ CALL_SHARE, CODE_SHARE = 0.55, 0.38  # of a batch; the others hear nothing
 INTENT_SHARE = 0.15  # of the calls
 TEXT_TASKS = ("fact", "intent", "order", "text_qa", "sums", "words", "sentences")
 TEXT_EVERY = 10  # every tenth step is a batch of text
+SPELLING = 0.3  # share of the time in which only the encoder learns
 CALLS_IN_A_JOB = 250
 CHECK_EVERY = 60.0  # seconds between looks at held-out clips
 
@@ -41,9 +43,12 @@ class Run:
         self.options, self.device = options, options.device
         torch.manual_seed(options.seed)
         self.minutes, self.began = options.minutes, time.monotonic()
-        parent, _ = evaluate.load(weights_dir(PARENT))
         self.tokenizer = audio.load_tokenizer()
-        self.model = audio.new_model(parent).to(self.device).train()
+        if options.start:
+            self.model, _ = evaluate.load(options.start)
+        else:
+            self.model = audio.new_model(evaluate.load(weights_dir(PARENT))[0])
+        self.model = self.model.to(self.device).train()
         self.parts = audio.Parts.of(self.model)
         self.listener = evaluate_audio.Listener(
             self.model, self.tokenizer, self.device, options.score_batch, options.seed
@@ -58,7 +63,9 @@ class Run:
         self.rng = random.Random(options.seed)
         weights = [*self.model.parameters(), *self.ctc_head.parameters()]
         self.weights = [weight for weight in weights if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.weights, RATE_PEAK, (0.9, 0.95), weight_decay=0.02)
+        self.optimizer = torch.optim.AdamW(
+            self.weights, options.rate, (0.9, 0.95), weight_decay=0.02
+        )
         self.steps = self.heard = 0
         self.log: list[dict] = []
 
@@ -98,12 +105,15 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Return the share of the training time that has passed, from 0 to 1."""
-        return min(1.0, (time.monotonic() - self.began) / (60 * self.minutes))
+        """Return the progress from 0 to 1: a share of the time, without spelling if started."""
+        share = (time.monotonic() - self.began) / (60 * self.minutes)
+        return min(1.0, SPELLING + (1 - SPELLING) * share if self.options.start else share)
 
-    def choose(self, bank: Bank, count: int) -> torch.Tensor:
-        """Return the numbers of `count` random clips of a bank, with repetition."""
-        return torch.randint(len(bank), (count,), device=self.device, generator=self.mixer.rng)
+    def choose(self, bank: Bank, count: int, frames: int) -> torch.Tensor:
+        """Return the numbers of `count` random clips that fit a window, with repetition."""
+        fitting = bank.fitting(frames)
+        chosen = torch.randint(len(fitting), (count,), device=self.device, generator=self.mixer.rng)
+        return fitting[chosen]
 
     def mixed(self, rows: int, frames: int) -> tuple:
         """Return windows, valid frames, prompts and spellings of calls, codes and nothing.
@@ -115,7 +125,7 @@ class Run:
         n_calls = rows - n_codes - n_nothing
         waves, valid, prompts, spelled = [], [], [], []
         for bank, count in ((self.calls, n_calls), (self.codes, n_codes)):
-            chosen = self.choose(bank, count)
+            chosen = self.choose(bank, count, frames)
             wave, length = self.mixer.cut(bank, chosen, frames, augment=True)
             waves.append(wave)
             valid.append(length)
@@ -165,7 +175,7 @@ class Run:
 
     def loss(self, progress: float) -> tuple[torch.Tensor, float]:
         """Return this step's loss, and its CTC part."""
-        if progress > 0.3 and self.steps % TEXT_EVERY == 0:
+        if progress > SPELLING and self.steps % TEXT_EVERY == 0:
             return self.text_loss(), float("nan")
         full = progress > 0.35 and self.rng.random() < (0.2 if progress < 0.7 else 0.5)
         masked = not full
@@ -175,9 +185,11 @@ class Run:
         floor = self.rng.choice((audio.LIBRARY_FLOOR, audio.LLAMA_FLOOR))
         features = self.mel(wave, floor)
         vectors, hidden = audio.encode(self.parts, features, valid if masked else None)
+        if self.options.start and progress < SPELLING + 0.1:
+            hidden = hidden.detach()  # the CTC head is new, the encoder is not
         spelling = self.ctc_loss(hidden, valid, spelled, masked)
         self.heard += rows
-        if progress < 0.3:
+        if progress < SPELLING:
             return spelling, spelling.item()
         counts = audio.token_count(valid) if masked else torch.full_like(valid, audio.FULL)
         return self.answer_loss(vectors, counts, prompts) + 0.3 * spelling, spelling.item()
@@ -185,7 +197,11 @@ class Run:
     def step(self) -> tuple[float, float]:
         """Take one step; return its loss and the CTC part."""
         progress = self.progress
-        rate = RATE_PEAK * min(1, (self.steps + 1) / 200) * min(1.0, max(0.02, 2 * (1 - progress)))
+        rate = (
+            self.options.rate
+            * min(1, (self.steps + 1) / 200)
+            * min(1.0, max(0.02, 2 * (1 - progress)))
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         kind = torch.bfloat16 if self.device == "cuda" else torch.float32
@@ -209,7 +225,7 @@ class Run:
                 line |= {"heard": self.heard, "loss": round(loss, 4)}
                 if spelling == spelling:  # a batch of text has no CTC loss
                     line["ctc"] = round(spelling, 4)
-                if self.progress > 0.3:
+                if self.progress > SPELLING:
                     line |= self.check()
                 self.log.append(line)
                 print(json.dumps(line), flush=True)
@@ -290,6 +306,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30, help="of training, data not counted")
+    parser.add_argument("--start", type=Path, help="a folder with a trained model to continue")
+    parser.add_argument("--rate", type=float, default=RATE_PEAK, help="peak learning rate")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("build/mini-qwen-audio"))
     parser.add_argument("--clips", type=int, default=24_000, help="spoken calls to train on")

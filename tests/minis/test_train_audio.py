@@ -65,6 +65,37 @@ def test_the_ctc_head_learns_first(run):
     run.optimizer.zero_grad()
 
 
+def test_a_trained_model_continues_without_the_first_phase(run, monkeypatch):
+    """Its weights are those of the folder, and a new CTC head does not change the encoder yet."""
+    folder = minis.weights_dir("mini-qwen-audio")
+    monkeypatch.setattr(speech, "speak", tone_call)
+    monkeypatch.setattr(train_audio, "CALLS_IN_A_JOB", 4)
+    options = train_audio.build_parser().parse_args([*OPTIONS, "--start", str(folder)])
+    started = train_audio.Run(options)
+    assert started.progress >= train_audio.SPELLING
+    stored = dict(evaluate.load(folder)[0].named_parameters())
+    assert all(torch.equal(v, stored[n]) for n, v in started.model.named_parameters())
+    started.steps = 1  # no batch of text
+    vectors = torch.zeros(1, 4, 192, requires_grad=True)
+    seen = []
+    monkeypatch.setattr(
+        started, "ctc_loss", lambda hidden, *rest: seen.append(hidden) or vectors.sum()
+    )
+    started.loss(0.32)
+    started.loss(0.6)
+    assert [hidden.requires_grad for hidden in seen] == [False, True]
+
+
+def test_a_window_holds_whole_clips_only(run):
+    """A clip that is cut off would be trained with an answer that cannot be heard."""
+    for _ in range(5):
+        chosen = run.choose(run.codes, 50, audio_data.SHORT)
+        longest = max(int(run.codes.starts[n + 1] - run.codes.starts[n]) for n in chosen.tolist())
+        assert longest / 0.9 <= audio_data.SHORT * audio.HOP
+    lengths = (run.codes.starts[1:] - run.codes.starts[:-1]).float()
+    assert lengths.max() / 0.9 > audio_data.SHORT * audio.HOP  # so there is something to leave out
+
+
 def test_both_floors_of_the_mel_power_are_drawn(run, monkeypatch):
     floors = set()
     mel = run.mel
