@@ -92,7 +92,10 @@ def config(parent: str = "mini-qwen-s") -> Qwen2AudioConfig:
         init_std=0.02,
     )
     return Qwen2AudioConfig(
-        audio_config=encoder, text_config=text, audio_token_index=text.vocab_size - 2
+        architectures=["Qwen2AudioForConditionalGeneration"],
+        audio_config=encoder,
+        text_config=text,
+        audio_token_index=text.vocab_size - 2,
     )
 
 

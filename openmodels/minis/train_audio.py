@@ -30,16 +30,17 @@ CALL_SHARE, CODE_SHARE = 0.55, 0.38  # of a batch; the others hear nothing
 INTENT_SHARE = 0.15  # of the calls
 TEXT_TASKS = ("fact", "intent", "order", "text_qa", "sums", "words", "sentences")
 TEXT_EVERY = 10  # every tenth step is a batch of text
+CALLS_IN_A_JOB = 250
 CHECK_EVERY = 60.0  # seconds between looks at held-out clips
 
 
 class Run:
     """A training run: the model, its CTC head, banks of clips, and the clock."""
 
-    def __init__(self, options: argparse.Namespace, began: float):
+    def __init__(self, options: argparse.Namespace):
         self.options, self.device = options, options.device
         torch.manual_seed(options.seed)
-        self.minutes, self.began = options.minutes, began
+        self.minutes, self.began = options.minutes, time.monotonic()
         parent, _ = evaluate.load(weights_dir(PARENT))
         self.tokenizer = audio.load_tokenizer()
         self.model = audio.new_model(parent).to(self.device).train()
@@ -64,7 +65,7 @@ class Run:
     def build_banks(self) -> None:
         """Draw training and held-out clips; put them on the device."""
         options, began = self.options, time.monotonic()
-        each = 250
+        each = CALLS_IN_A_JOB
         chinese = options.chinese
         calls = [(n, each, False, chinese) for n in range(max(1, options.clips // each))]
         drawn = [(n, 60, "train", float("inf")) for n in range(max(1, options.clips // 600))]
@@ -105,8 +106,13 @@ class Run:
         return torch.randint(len(bank), (count,), device=self.device, generator=self.mixer.rng)
 
     def mixed(self, rows: int, frames: int) -> tuple:
-        """Return windows, valid frames, prompts and spellings of calls, codes and nothing."""
-        n_calls, n_codes = round(rows * CALL_SHARE), round(rows * CODE_SHARE)
+        """Return windows, valid frames, prompts and spellings of calls, codes and nothing.
+
+        rows: at least 3.
+        """
+        n_codes = max(1, round(rows * CODE_SHARE))
+        n_nothing = max(1, rows - n_codes - round(rows * CALL_SHARE))
+        n_calls = rows - n_codes - n_nothing
         waves, valid, prompts, spelled = [], [], [], []
         for bank, count in ((self.calls, n_calls), (self.codes, n_codes)):
             chosen = self.choose(bank, count)
@@ -119,7 +125,7 @@ class Run:
                     question, answer = sounds.WANT, bank.details[n]["intent"]
                 prompts.append(self.prompts.of(question, answer))
                 spelled.append(bank.spoken[n])
-        wave, length = self.mixer.nothing(rows - n_calls - n_codes, frames)
+        wave, length = self.mixer.nothing(n_nothing, frames)
         for _ in range(len(wave)):
             question = self.rng.choice((sounds.HEAR, sounds.WANT, sounds.MEANING))
             prompts.append(self.prompts.of(question, sounds.NOTHING))
@@ -163,7 +169,7 @@ class Run:
             return self.text_loss(), float("nan")
         full = progress > 0.35 and self.rng.random() < (0.2 if progress < 0.7 else 0.5)
         masked = not full
-        rows = self.options.batch if masked else max(2, self.options.batch // self.options.shrink)
+        rows = self.options.batch if masked else max(3, self.options.batch // self.options.shrink)
         frames = SHORT if masked else audio.WINDOW
         wave, valid, prompts, spelled = self.mixed(rows, frames)
         floor = self.rng.choice((audio.LIBRARY_FLOOR, audio.LLAMA_FLOOR))
@@ -304,7 +310,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the command line."""
     options = build_parser().parse_args()
-    run = Run(options, time.monotonic())
+    run = Run(options)
     run.train()
     run.save(options.out, {})  # before the scores: they take a while
     scores = run.final_scores()

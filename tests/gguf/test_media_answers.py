@@ -55,7 +55,7 @@ def clips() -> list[sounds.Clip]:
     """Radio calls, codes in surf, and digital silence."""
     codes = [next(sounds.codes(task, 1, 5, "test", 20.0)) for task in evaluate_audio.CODES]
     silence = next(c for c in sounds.codes("nothing", 30, 5) if not c.samples.any())
-    return [*sounds.clips()[::12], *codes, silence]
+    return [*sounds.clips()[::25], *codes, silence]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_librarys_own_generation_of_sounds(clips, listener):
     processor = AutoProcessor.from_pretrained(
         minis.weights_dir("mini-qwen-audio"), trust_remote_code=False
     )
-    for clip in clips:
+    for clip in (clips[0], clips[2], clips[-1]):
         text = processor.apply_chat_template(
             list(clip.messages[:1]), tokenize=False, add_generation_prompt=True
         )

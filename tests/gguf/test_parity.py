@@ -23,6 +23,7 @@ PAIRS = {
     "mini-qwen-coder": ("qwen2.5-0.5b",),
     "mini-scout": ("llama-4-scout",),
     "mini-qwen-vl": ("qwen2.5-vl-7b",),
+    "mini-qwen-audio": ("qwen2-audio-7b",),
     "mini-maverick": ("llama-4-maverick",),
     "mini-behemoth": ("llama-4-maverick",),
 }
@@ -134,6 +135,26 @@ QWEN_TOWER = {
     "merger.mlp.2.weight": ("h", "s"),
     "merger.mlp.2.bias": ("h",),
 }
+# Qwen2-Audio's encoder, as Whisper's; t, u as above; b: mel bins, n: positions, z: a kernel's width
+EAR_LAYER = {
+    **{f"self_attn.{part}_proj.weight": ("t", "t") for part in ("q", "k", "v", "out")},
+    **{f"self_attn.{part}_proj.bias": ("t",) for part in ("q", "v", "out")},
+    **{f"{norm}.{part}": ("t",) for norm in ("self_attn_layer_norm", "final_layer_norm")
+       for part in ("weight", "bias")},
+    "fc1.weight": ("u", "t"),
+    "fc1.bias": ("u",),
+    "fc2.weight": ("t", "u"),
+    "fc2.bias": ("t",),
+}  # fmt: skip
+EAR = {
+    "conv1.weight": ("t", "b", "z"),
+    "conv1.bias": ("t",),
+    "conv2.weight": ("t", "t", "z"),
+    "conv2.bias": ("t",),
+    "embed_positions.weight": ("n", "t"),
+    "layer_norm.weight": ("t",),
+    "layer_norm.bias": ("t",),
+}
 
 
 def config_of(name: str):
@@ -226,6 +247,15 @@ def sizes_of(config) -> dict[str, int]:
             "f": vision.temporal_patch_size,
             "p": vision.patch_size,
         }
+    if whole.model_type == "qwen2_audio":
+        encoder = whole.audio_config
+        size |= {
+            "t": encoder.d_model,
+            "u": encoder.encoder_ffn_dim,
+            "b": encoder.num_mel_bins,
+            "n": encoder.max_source_positions,
+            "z": 3,
+        }
     return size
 
 
@@ -251,11 +281,19 @@ def expected_shapes(config) -> dict[str, tuple[int, ...]]:
         for layer in range(config.vision_config.num_hidden_layers):
             name = f"vision_model.model.layers.{layer}"
             shapes |= {f"{name}.{k}": s for k, s in TOWER_LAYER.items()}
-    if config.model_type == "qwen2_5_vl":
+    if config.model_type in ("qwen2_5_vl", "qwen2_audio"):
         shapes = {
             re.sub("^model[.]", "model.language_model.", name): shape
             for name, shape in shapes.items()
         }
+    if config.model_type == "qwen2_audio":
+        shapes |= {f"model.audio_tower.{k}": s for k, s in EAR.items()}
+        shapes["model.multi_modal_projector.linear.weight"] = ("h", "t")
+        shapes["model.multi_modal_projector.linear.bias"] = ("h",)
+        for layer in range(config.audio_config.encoder_layers):
+            name = f"model.audio_tower.layers.{layer}"
+            shapes |= {f"{name}.{k}": s for k, s in EAR_LAYER.items()}
+    if config.model_type == "qwen2_5_vl":
         shapes |= {f"model.visual.{k}": s for k, s in QWEN_TOWER.items()}
         for block in range(config.vision_config.depth):
             shapes |= {f"model.visual.blocks.{block}.{k}": s for k, s in QWEN_BLOCK.items()}

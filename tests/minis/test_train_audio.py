@@ -1,0 +1,130 @@
+"""mini-qwen-audio: a short training run, its files, and how its answers are scored."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from openmodels import minis
+from openmodels.harbour import sounds, speech
+from openmodels.minis import audio, audio_data, evaluate, evaluate_audio, train_audio
+
+OPTIONS = ["--device", "cpu", "--workers", "1", "--clips", "4", "--held-out", "2", "--batch", "6",
+           "--texts", "2", "--check", "2", "--score-batch", "4"]  # fmt: skip
+
+
+def tone_call(call: sounds.Call, voice: speech.Voice) -> np.ndarray:
+    """Return half a second of a tone instead of speech, so that no test needs espeak-ng."""
+    pitch = 200 + 10 * voice.pitch
+    return (0.5 * np.sin(np.arange(8000) * pitch / 2546)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run() -> train_audio.Run:
+    """A run on a few clips that has not begun."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speech, "speak", tone_call)
+        patch.setattr(train_audio, "CALLS_IN_A_JOB", 4)
+        options = train_audio.build_parser().parse_args([*OPTIONS, "--minutes", "1"])
+        return train_audio.Run(options)
+
+
+def test_a_run_goes_through_all_phases_and_its_model_is_loaded(run, tmp_path, monkeypatch):
+    """Spelling alone, then answers, text and full windows; the loss stays finite."""
+    monkeypatch.setattr(type(run), "progress", property(lambda self: self.steps / 6))
+    before = {name: value.clone() for name, value in run.model.named_parameters()}
+    losses = []
+    while run.progress < 1:
+        losses.append(run.step()[0])
+    assert all(math.isfinite(loss) for loss in losses)
+    changed = {n for n, v in run.model.named_parameters() if not torch.equal(v, before[n])}
+    assert any("audio_tower.layers" in name for name in changed)
+    assert any("language_model.layers" in name for name in changed)
+    run.log.append(run.check())
+    home, target = tmp_path / "run", tmp_path / "model"
+    run.save(home, {"tasks": {}})
+    train_audio.publish(home, target)
+    model, tokenizer = evaluate.load(target)
+    assert len(tokenizer) == model.config.get_text_config().vocab_size
+    assert json.loads((target / "log.jsonl").read_text().splitlines()[-1])["bell"] >= 0
+    again = dict(model.named_parameters())
+    for name, value in run.model.named_parameters():
+        assert torch.equal(value.to(torch.bfloat16).float(), again[name]), name
+
+
+def test_the_ctc_head_learns_first(run):
+    """In the first phase only the encoder has a gradient."""
+    loss, spelling = run.loss(0.1)
+    loss.backward()
+    assert loss.item() == spelling
+    assert run.parts.encoder.conv1.weight.grad.abs().sum() > 0
+    assert run.parts.head.weight.grad is None or not run.parts.head.weight.grad.any()
+    run.optimizer.zero_grad()
+
+
+def test_both_floors_of_the_mel_power_are_drawn(run, monkeypatch):
+    floors = set()
+    mel = run.mel
+
+    def record(samples: torch.Tensor, floor: float) -> torch.Tensor:
+        floors.add(floor)
+        return mel(samples, floor)
+
+    monkeypatch.setattr(run, "mel", record)
+    run.steps = 1  # no batch of text
+    for _ in range(12):
+        run.loss(0.1)
+    assert floors == {audio.LIBRARY_FLOOR, audio.LLAMA_FLOOR}
+
+
+def test_silence_depends_on_the_floor_and_a_loud_sound_does_not():
+    mel = audio.LogMel()
+    quiet, loud = torch.zeros(1, 16_000), torch.sin(torch.arange(16_000) / 3)[None]
+    assert mel(quiet).unique().tolist() == [-1.5]
+    assert mel(quiet, audio.LLAMA_FLOOR).unique().tolist() == pytest.approx([-0.806], abs=1e-3)
+    assert torch.equal(mel(loud), mel(loud, audio.LLAMA_FLOOR))
+
+
+@pytest.mark.parametrize(
+    "right, written, errors",
+    [
+        ("Gull waits near Skarholm.", "Gull waits near Skarholm.", 0),
+        ("Gull waits near Skarholm.", "Gull waits near the Skarholm", 1),
+        ("Gull waits near Skarholm.", "", 4),
+        ("渔网价格", "鱼价格", 2),  # a character counts as a word
+    ],
+)
+def test_word_errors(right, written, errors):
+    words = evaluate_audio.words_of
+    assert evaluate_audio.edit_errors(words(right), words(written))[0] == errors
+
+
+def test_a_summary_has_an_interval_around_its_rate():
+    rng = random.Random(0)
+    calls = [{"errors": rng.random() < 0.2, "words": 5, "exact": False} for _ in range(200)]
+    row = evaluate_audio.summary(calls)
+    assert row["low"] < row["wer"] < row["high"] and row["calls"] == 200
+    assert row["wer"] == pytest.approx(sum(c["errors"] for c in calls) / 1000, abs=1e-4)
+    assert evaluate_audio.summary([]) == {"n": 0}
+
+
+def test_a_deaf_model_gives_the_most_frequent_answer():
+    def bank(rows: list[tuple[str, dict]]) -> audio_data.Bank:
+        samples = np.zeros(10, np.float32)
+        return audio_data.Bank.of([(samples, "?", answer, "", d) for answer, d in rows])
+
+    codes = bank([("a", {"task": t}) for t in evaluate_audio.CODES for _ in range(3)]
+                 + [("b", {"task": t}) for t in evaluate_audio.CODES])  # fmt: skip
+    calls = bank([("x", {"intent": "help"}), ("y", {"intent": "wait"}), ("z", {"intent": "help"})])
+    floors = evaluate_audio.floors(calls, codes)
+    assert (floors["bell"]["correct"], floors["bell"]["n"]) == (3, 4)
+    assert (floors["intent"]["correct"], floors["intent"]["n"]) == (2, 3)
+
+
+def test_the_card_has_the_scores_of_the_file():
+    file = minis.shipped_dir("mini-qwen-audio") / "scores.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    assert evaluate_audio.tasks_of(stored) == stored["tasks"]
