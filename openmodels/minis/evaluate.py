@@ -176,6 +176,18 @@ def draw(task: str, count: int, seed: int) -> list[Instance] | list[pictures.Sig
     return list(instances(base, count, seed, "test", invented))
 
 
+def enough_tokens(tokenizer: PreTrainedTokenizerBase, samples: Sequence) -> int:
+    """Return after how many new tokens no answer to these instances can be right any more.
+
+    An exact match ends at the right answer's length. A sum counts by its last line and a call by
+    its contents, so they get LONGEST.
+    """
+    if any(i.task == "sums" or i.answer.get("tool_calls") for i in samples):
+        return LONGEST
+    answers = [tokenizer(i.answer["content"], add_special_tokens=False) for i in samples]
+    return min(LONGEST, max(len(answer.input_ids) for answer in answers) + 4)
+
+
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -201,7 +213,10 @@ def evaluate(
         else:
             samples = draw(task, count, seed)
             sample_images = [i.image for i in samples] if task in pictures.TASKS else None
-            marks = marked(model, tokenizer, samples, pictures=sample_images, batch=batch)
+            longest = enough_tokens(tokenizer, samples)
+            marks = marked(
+                model, tokenizer, samples, pictures=sample_images, batch=batch, longest=longest
+            )
             correct = sum(ok for _, ok in marks)
             scores[task] = score(correct, len(samples))
         if show:

@@ -110,6 +110,16 @@ def scores_of(name: str) -> dict[str, dict]:
     return json.loads(file.read_text(encoding="utf-8"))["tasks"]
 
 
+@pytest.mark.parametrize("name", ["mini-r1-distill", "mini-qwen-xs"])
+def test_answers_that_are_already_wrong_are_cut_without_changing_a_score(name, monkeypatch):
+    model, tokenizer = evaluate.load(minis.shipped_dir(name))
+    tasks = [task for task in ("fact", "words", "text_qa_invented", "tool_answer", "sums")
+             if task in scores_of(name)]  # fmt: skip
+    cut = evaluate.evaluate(model, tokenizer, tasks, count=30, seed=3)
+    monkeypatch.setattr(evaluate, "enough_tokens", lambda *_: evaluate.LONGEST)
+    assert evaluate.evaluate(model, tokenizer, tasks, count=30, seed=3) == cut
+
+
 def test_the_command_prints_scores_as_json():
     command = [sys.executable, "-m", "openmodels.minis.evaluate", "mini-qwen-xs", "--json"]
     options = ["--instances", "20", "--seed", "7", "--tasks", "fact", "intent"]

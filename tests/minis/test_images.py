@@ -550,7 +550,7 @@ def test_pictures_are_scored_by_what_is_written(model, monkeypatch):
         for one in pictures.sightings(task, 8, seed=0, split="test"):
             right[evaluate.prompt(SHIPPED, one), one.image.tobytes()] = one.answer["content"]
 
-    def answer(_model, _tokenizer, prompts, pictures, batch):
+    def answer(_model, _tokenizer, prompts, pictures, batch, longest):
         told = [right[p, i.tobytes()] for p, i in zip(prompts, pictures, strict=True)]
         return told[:-1] + [told[-1] + "x"]
 
