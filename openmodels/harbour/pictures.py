@@ -47,6 +47,32 @@ def ask(question: str) -> Message:
     return {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
 
 
+def draw_flag(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[float, float, float, float],
+    pattern: str,
+    fill: tuple[int, ...],
+    mark_fill: tuple[int, ...],
+) -> None:
+    """Draw a flag in a box of pixels (x0, y0, x1, y1): one colour with a mark in another on it."""
+    x0, y0, x1, y1 = box
+    draw.rectangle(box, fill=fill, outline=(60, 60, 60))
+    step_x, step_y = (x1 - x0) / 5, (y1 - y0) / 5
+    if pattern == "cross":
+        draw.rectangle((x0 + 2 * step_x, y0 + 1, x1 - 2 * step_x, y1 - 1), fill=mark_fill)
+        draw.rectangle((x0 + 1, y0 + 2 * step_y, x1 - 1, y1 - 2 * step_y), fill=mark_fill)
+    elif pattern == "stripes":
+        for stripe in (1, 3):
+            line = (x0 + 1, y0 + stripe * step_y, x1 - 1, y0 + (stripe + 1) * step_y)
+            draw.rectangle(line, fill=mark_fill)
+    elif pattern == "border":
+        draw.rectangle((x0 + step_x, y0 + step_y, x1 - step_x, y1 - step_y), fill=mark_fill)
+    elif pattern == "disc":
+        radius = 1.4 * min(step_x, step_y)
+        x, y = (x0 + x1) / 2, (y0 + y1) / 2
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=mark_fill)
+
+
 class Window:
     """A seeded source of pictures: the same seed and split give the same pixels everywhere.
 
@@ -83,23 +109,8 @@ class Window:
         mark: str,
     ) -> None:
         """Draw one flag in a box of pixels (x0, y0, x1, y1): `colour` with `mark` on it."""
-        x0, y0, x1, y1 = box
         fill, mark_fill = self.shade(COLOURS[colour]), self.shade(COLOURS[mark])
-        draw.rectangle(box, fill=fill, outline=(60, 60, 60))
-        step_x, step_y = (x1 - x0) / 5, (y1 - y0) / 5
-        if pattern == "cross":
-            draw.rectangle((x0 + 2 * step_x, y0 + 1, x1 - 2 * step_x, y1 - 1), fill=mark_fill)
-            draw.rectangle((x0 + 1, y0 + 2 * step_y, x1 - 1, y1 - 2 * step_y), fill=mark_fill)
-        elif pattern == "stripes":
-            for stripe in (1, 3):
-                line = (x0 + 1, y0 + stripe * step_y, x1 - 1, y0 + (stripe + 1) * step_y)
-                draw.rectangle(line, fill=mark_fill)
-        elif pattern == "border":
-            draw.rectangle((x0 + step_x, y0 + step_y, x1 - step_x, y1 - step_y), fill=mark_fill)
-        elif pattern == "disc":
-            radius = 1.4 * min(step_x, step_y)
-            x, y = (x0 + x1) / 2, (y0 + y1) / 2
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=mark_fill)
+        draw_flag(draw, box, pattern, fill, mark_fill)
 
     # ------------------------------------------------------------------ tasks
     def hoist(self, count: int) -> list[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from openmodels.harbour import world
 from openmodels.harbour.lettering import TEST_FACES, TRAIN_FACES, Letter, Pen, Tilt, fitting, width
 from openmodels.harbour.light import photograph
-from openmodels.harbour.pictures import COLOURS, PATTERNS, SEA
+from openmodels.harbour.pictures import COLOURS, PATTERNS, SEA, draw_flag
 from openmodels.harbour.text import ENDINGS, MIDDLES, ONSETS, held_out, is_test
 
 # kind: (width, height) in pixels that its scenes have
@@ -142,24 +142,8 @@ class Painter:
     # ------------------------------------------------------------------ flags
     def flag(self, box: Box, pattern: str, colour: str, mark: str) -> None:
         """Draw a flag into a box: `colour` with `mark` on it."""
-        x0, y0, x1, y1 = box
-        fill, other = self.shade(COLOURS[colour]), self.shade(COLOURS[mark])
-        draw = self.draw
-        draw.rectangle(box, fill=fill, outline=(60, 60, 60))
-        across, down = (x1 - x0) / 5, (y1 - y0) / 5
-        if pattern == "cross":
-            draw.rectangle((x0 + 2 * across, y0 + 1, x1 - 2 * across, y1 - 1), fill=other)
-            draw.rectangle((x0 + 1, y0 + 2 * down, x1 - 1, y1 - 2 * down), fill=other)
-        elif pattern == "stripes":
-            for place in (1, 3):
-                stripe = (x0 + 1, y0 + place * down, x1 - 1, y0 + (place + 1) * down)
-                draw.rectangle(stripe, fill=other)
-        elif pattern == "border":
-            draw.rectangle((x0 + across, y0 + down, x1 - across, y1 - down), fill=other)
-        elif pattern == "disc":
-            radius = 1.4 * min(across, down)
-            x, y = (x0 + x1) / 2, (y0 + y1) / 2
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=other)
+        fill, mark_fill = self.shade(COLOURS[colour]), self.shade(COLOURS[mark])
+        draw_flag(self.draw, box, pattern, fill, mark_fill)
 
     def flags(self) -> Scene:
         """Draw one to six flags in front of the sea; colour, pattern, count, place and boxes."""
