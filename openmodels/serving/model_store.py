@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 from openmodels import minis
 from openmodels.gguf import lora
-from openmodels.gguf.export import KINDS, cache, export, gguf_file
+from openmodels.gguf.export import KINDS, cache, export, export_vision, gguf_file
 from openmodels.gguf.go_template import Template
 from openmodels.gguf.header import Header, read
 
@@ -33,7 +33,8 @@ DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.ASCII)
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 # files of a model's folder that a client may send instead of a GGUF
 FOLDER = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config)\.json|chat_template\.jinja"
+    r"(config|generation_config|tokenizer|tokenizer_config|preprocessor_config)\.json"
+    r"|chat_template\.jinja"
     r"|model(-\d{5}-of-\d{5})?\.safetensors",
     re.ASCII,
 )
@@ -302,7 +303,7 @@ class Store:
                 raise ApiError(400, f"invalid file name {name[:100]!r}")
         if "config.json" in paths:
             steps.append("converting model")
-            return StoredModel("", file=self._convert(paths, kind or "f16"))
+            return StoredModel("", **self._convert(paths, kind or "f16"))
         if kind:
             raise ApiError(400, "this stand-in quantizes miniatures and safetensors, not a GGUF")
         steps.append("parsing GGUF")
@@ -319,14 +320,24 @@ class Store:
             raise ApiError(400, "files hold no language model")
         return StoredModel("", **digests)
 
-    def _convert(self, paths: Mapping[str, Path], kind: str) -> str:
-        """Convert safetensors and their configuration to a stored GGUF; return its digest."""
+    def _convert(self, paths: Mapping[str, Path], kind: str) -> dict[str, str]:
+        """Convert safetensors and their configuration to stored GGUFs; return their digests.
+
+        The second file, `vision`, is there if the model reads pictures or sounds.
+        """
         for name in paths:
             if not FOLDER.fullmatch(name):
                 raise ApiError(400, f"a model's folder here holds no {name!r}")
         if b"auto_map" in paths["config.json"].read_bytes():
             raise ApiError(400, "config.json asks to run code that comes with the model")
-        return self._build(paths, lambda folder, draft: export(folder, draft, kind), "model")
+        digests = {
+            "file": self._build(paths, lambda folder, draft: export(folder, draft, kind), "model")
+        }
+        if reads_media(paths["config.json"]):
+            digests["vision"] = self._build(
+                paths, lambda folder, draft: export_vision(folder, draft, transposed=True), "mmproj"
+            )
+        return digests
 
     def _build(
         self, paths: Mapping[str, Path], make: Callable[[Path, Path], Path], what: str
@@ -511,8 +522,15 @@ def _cached_file(name: str, kind: str, vision: bool, changed: int, folder: Path)
 @lru_cache
 def _has_encoder(name: str) -> bool:
     """Return whether a miniature reads pictures or sounds."""
-    config = json.loads((minis.shipped_dir(name) / "config.json").read_text(encoding="utf-8"))
-    return "vision_config" in config or "audio_config" in config
+    return reads_media(minis.shipped_dir(name) / "config.json")
+
+
+def reads_media(config: Path) -> bool:
+    """Return whether a config.json describes an encoder of pictures or sounds."""
+    fields = json.loads(config.read_text(encoding="utf-8"))
+    return isinstance(fields, dict) and not fields.keys().isdisjoint(
+        {"vision_config", "audio_config"}
+    )
 
 
 @lru_cache
