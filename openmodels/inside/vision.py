@@ -191,8 +191,7 @@ RULES: dict[str, Rule] = {
     ),
     "gemma-4-31b": Budget(
         16, 3, 280,
-        "max_soft_tokens 280 of the Gemma 4 checkpoints (2026-04); "
-        "https://ai.google.dev/gemma/docs/capabilities/vision",
+        "max_soft_tokens 280 of Gemma 4 (2026-04); ai.google.dev/gemma/docs/capabilities/vision",
     ),
 }  # fmt: skip
 
