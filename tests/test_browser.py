@@ -65,10 +65,11 @@ WIDGET_CELLS = {
     "fit": "widgets.fit(bandwidth=3e10)",
     "sampling": "widgets.sampling(*openmodels.load(), 'A lamp costs ', temperature=2.0)",
     "own_or_api": "widgets.own_or_api()",
+    "image_tokens": "widgets.image_tokens()",
     "Ledger": "widgets.Ledger(catalog.claims())",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
-SLIDER_COUNT, TABLE_COUNT = 6, 9
+SLIDER_COUNT, TABLE_COUNT = 8, 9
 # Names of the package that show nothing by themselves: parts of widgets, numbers and texts.
 NO_WIDGETS = {
     "FigureExplorer", "TableExplorer", "cards", "checkbox", "choice", "filter_models", "live",

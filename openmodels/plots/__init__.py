@@ -27,6 +27,7 @@ from openmodels.plots.charts import (
 )
 from openmodels.plots.describe import short
 from openmodels.plots.figure import DescribedFigure, canvas, html_image, png, show
+from openmodels.plots.grids import numbers
 
 __all__ = [
     "ANSWERS",
@@ -48,6 +49,7 @@ __all__ = [
     "intervals",
     "lines",
     "masks",
+    "numbers",
     "png",
     "short",
     "show",

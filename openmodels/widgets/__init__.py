@@ -28,6 +28,7 @@ _MODULES = {
     "cards": "cost_explorer",
     "offers": "cost_explorer",
     "own_or_api": "cost_explorer",
+    "image_tokens": "image_explorer",
     "Ledger": "claims_ledger",
 }
 __all__ = sorted(_MODULES)
