@@ -190,8 +190,8 @@ def object_labels(scene: Scene) -> np.ndarray:
     result[:, :2] = middles / SCALE
     x, y = middles.T
     for mark in scene.marks:
-        left, top, right, bottom = mark.area
-        covered = (x >= left - 3) & (x <= right + 3) & (y >= top - 3) & (y <= bottom + 3)
+        x0, y0, x1, y1 = mark.area
+        covered = (x >= x0 - 3) & (x <= x1 + 3) & (y >= y0 - 3) & (y <= y1 + 3)
         result[covered, 2:6] = np.array(mark.box) / SCALE
         labels = [mark.labels.get(name, -1) for name in scenes.MARK_LABELS]
         result[covered, 6:] = labels

@@ -21,6 +21,7 @@ from openmodels.minis import (
     train_vl,
     vl_data,
     vl_forward,
+    vl_helper,
 )
 
 WORDS = tokenizer.load("mini-qwen-vl")
@@ -214,7 +215,7 @@ def test_the_helper_learns_places_and_objects_without_letters(run):
     patches = torch.randn(2, 96, run.model.config.vision_config.hidden_size)
     drawn = [scenes.scene("flags", n, "train", (168, 112)) for n in (1, 2)]
     objects = torch.from_numpy(np.stack([vl_data.object_labels(scene) for scene in drawn]))
-    reader = train_vl.Reader(patches.shape[-1])
+    reader = vl_helper.Reader(patches.shape[-1])
     optimiser = torch.optim.Adam(reader.parameters(), 3e-3)
     losses, errors = [], []
     for _ in range(60):
