@@ -288,6 +288,7 @@ class Run:
         )
         self.weights = [*named.values(), *self.reader.parameters()]
         self.steps = self.text_steps = self.pictures = 0
+        self.text_before: dict[str, float] = {}
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
@@ -521,7 +522,8 @@ def train(home: Path, device: str, workers: int, recipe: Recipe, final: int,
     publish(run, words, home)
     log.record(saved=True, steps=run.steps, pictures=run.pictures)
     if final:
-        details = {"seconds": round(time.time() - schedule.start), "text": run.watch(texts)}
+        details = {"seconds": round(time.time() - schedule.start), "text": run.watch(texts),
+                   "text_before": run.text_before, "workers": workers}  # fmt: skip
         score(run, words, pool, rows, home, final, schedule.end, details)
     pool.terminate()
     log.record(written=str(home))
@@ -533,7 +535,8 @@ def steps(run: Run, studio: Studio, pictures: dict[str, list[Tensors]],
     """Train until the time for the scores begins, with checks on held-out questions."""
     recipe = run.recipe
     printed = pictures["printed"] + pictures["printed_invented"] + pictures["form"]
-    log.record(text_before=run.watch(texts))
+    run.text_before = run.watch(texts)
+    log.record(text_before=run.text_before)
     begin = watched = shown = time.time()
     pictures_before = 0
     parts: dict[str, torch.Tensor] = {}
@@ -574,7 +577,11 @@ def score(run: Run, words: PreTrainedTokenizerBase, pool: Pool, rows: int, home:
     deadline: as of `time.time()`. details: what else the file says about the run.
     """
     device = run.device
+    recipe = run.recipe
     details = details | {
+        "helper": "both" if recipe.letters else "objects",
+        "settings": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()),
+        "earlier": earlier_runs(Path(recipe.start) / "scores.json"),
         "steps": run.steps, "pictures": run.pictures, "dtype": str(run.dtype)[6:],
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
     }  # fmt: skip
@@ -589,6 +596,14 @@ def score(run: Run, words: PreTrainedTokenizerBase, pool: Pool, rows: int, home:
 
     evaluate_vl.evaluate(run.model, words, final, pool=pool, rows=2 * rows, deadline=deadline,
                          save=save, curve=min(200, final))  # fmt: skip
+
+
+def earlier_runs(scores: Path) -> list[dict]:
+    """Return the runs that a trained model's scores.json describes, the first one first."""
+    if not scores.is_file():
+        return []
+    last = json.loads(scores.read_text(encoding="utf-8"))["run"]
+    return [*last.pop("earlier", []), last]
 
 
 def precision(device: str) -> torch.dtype:

@@ -16,6 +16,7 @@ from openmodels.minis import (
     configs,
     evaluate,
     evaluate_vl,
+    media_card,
     qwen_vl,
     tokenizer,
     train_vl,
@@ -235,6 +236,25 @@ def test_a_run_continues_from_a_folder(run, tmp_path):
     name = "model.visual.blocks.0.attn.qkv.weight"
     right = run.model.state_dict()[name].bfloat16().float()
     assert torch.equal(model.state_dict()[name], right)
+
+
+def test_a_continued_run_lists_the_runs_before_it(tmp_path):
+    file = tmp_path / "scores.json"
+    assert train_vl.earlier_runs(file) == []
+    first, second = {"steps": 3, "text": {"sums": 1.0}}, {"steps": 5}
+    file.write_text(json.dumps({"run": second | {"earlier": [first]}}))
+    assert train_vl.earlier_runs(file) == [first, second]
+
+
+def test_a_card_tells_each_run_of_a_continued_model():
+    results = json.loads((minis.shipped_dir("mini-qwen-vl") / "scores.json").read_text())
+    first = results["run"] | {"earlier": []}
+    second = first | {"steps": 77, "device": "a cpu", "helper": "objects", "earlier": [first]}
+    text = media_card.vl_training(second)
+    assert text.count(f"{first['steps']:,} steps") == 1
+    assert "in 77 steps" in text
+    assert "which flag or bar covers it" in text
+    assert text.count("Before training:") == 1
 
 
 def test_while_the_helper_learns_alone_the_text_model_does_not(run):
