@@ -36,6 +36,10 @@ TASKS = {
 CATCH = ("bass", "carp", "cod", "crab", "eel", "hake", "pike", "ray", "sole", "tuna")
 UNITS = ("boxes", "crates", "barrels", "kg")
 FIELDS = ("customer", "good", "quantity", "day", "price")
+TOPS = (10, 20, 50, 100)  # of a chart's axis
+# What a `Mark` says of a flag or a bar. step: a bar's height in tenths of the axis, minus 1.
+MARK_LABELS = {"colour": tuple(COLOURS), "pattern": PATTERNS, "step": tuple(range(1, 11)),
+               "top": TOPS}  # fmt: skip
 WORDS = tuple(sorted({*world.WORDS, *world.NAMES, *world.SHIPS}))
 NO_CASE = set("CcOoSsVvWwXxZz")  # letters whose small and capital forms look alike
 PAPERS = ((250, 246, 235), (240, 240, 240), (252, 252, 250), (232, 222, 196), (222, 232, 240))
@@ -62,11 +66,24 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Where a thing is and what it is: labels for training, finer than the questions.
+
+    box: (left, top, right, bottom) in pixels. area: the same form, the part of the picture that
+    the labels hold for. labels: of `MARK_LABELS`, each a place in its tuple.
+    """
+
+    box: tuple[int, ...]
+    area: tuple[int, ...]
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Scene:
     """A picture with its questions.
 
     image: RGB. letters: every printed letter. description: usable as alt text. key: what is
-    shown and, if words are printed, in which face; splits share no key.
+    shown and, if words are printed, in which face; splits share no key. marks: flags and bars.
     """
 
     kind: str
@@ -75,6 +92,7 @@ class Scene:
     letters: tuple[Letter, ...]
     description: str
     key: str
+    marks: tuple[Mark, ...] = ()
 
 
 Box = tuple[float, float, float, float]
@@ -109,6 +127,7 @@ class Painter:
         self.image = Image.new("RGB", self.size, self.ground)
         self.draw = ImageDraw.Draw(self.image)
         self.pen = Pen(self.draw)
+        self.marks: list[Mark] = []
         angle = rng.uniform(-degrees, degrees) * strength if rng.random() < 0.8 else 0.0
         self.tilt = Tilt(self.size, angle, 1 + rng.uniform(-stretch, stretch) * strength)
         share = self.tilt.inside()
@@ -123,7 +142,8 @@ class Painter:
             for mark in self.pen.letters
         )
         key = f"{self.kind}|{shown}" + (f"|{self.face}" if letters else "")
-        return Scene(self.kind, image, tuple(questions), letters, description, key)
+        marks = tuple(self.marks)
+        return Scene(self.kind, image, tuple(questions), letters, description, key, marks)
 
     def invented(self, longest: int) -> str:
         """Return a word that is on no list: syllables, or letters at random."""
@@ -175,6 +195,8 @@ class Painter:
                 self.draw.line((x, y - 2, x, y + h * 1.5), fill=(90, 70, 50), width=2)
             self.flag(box, pattern, colour, mark)
             boxes.append(self.tilt.box(box))
+            labels = {"colour": names.index(colour), "pattern": PATTERNS.index(pattern)}
+            self.marks.append(Mark(boxes[-1], boxes[-1], labels))
         questions = self.flag_questions(flags, boxes)
         listed = ", ".join(f"{c} ({p})" for _, p, c, _ in flags)
         return self.finish(questions, f"{len(flags)} signal flags: {listed}.", flags)
@@ -285,7 +307,7 @@ class Painter:
                              strict=True))  # fmt: skip
 
         bars = self.shown(draw)
-        top, unit = rng.choice((10, 20, 50, 100)), rng.choice(UNITS)
+        top, unit = rng.choice(TOPS), rng.choice(UNITS)
         self.axes(bars, top, unit)
         kinds = [kind for kind, _ in bars]
         steps = [step for _, step in bars]
@@ -332,6 +354,9 @@ class Painter:
             gap = room * rng.uniform(0.1, 0.22)
             bar = (round(x + gap), round(low - step * height), round(x + room - gap), round(low))
             draw.rectangle(bar, fill=self.shade(same or rng.choice(colours)), outline=(60, 60, 60))
+            column = self.tilt.box((x, high, x + room, low + 3 + name_size))  # with its name
+            labels = {"step": height - 1, "top": TOPS.index(top)}
+            self.marks.append(Mark(self.tilt.box(bar), column, labels))
             middle = x + room / 2 - width(self.face, name_size, kind) / 2
             string = place if len(bars) <= 8 else -1
             pen.write(middle, low + 3 + 0.8 * name_size, kind, self.face, name_size, ink, string)

@@ -5,9 +5,8 @@ no number of a result is typed here.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
-from openmodels.minis import TASK_WORDS, configs, train_vl
+from openmodels.minis import TASK_WORDS, configs
 
 CARD = """\
 ---
@@ -235,29 +234,43 @@ def vl_tables(results: dict) -> str:
     )
 
 
-def recipe_in_words(recipe: object) -> str:
-    """Return a recipe's settings as text."""
-    return ", ".join(f"{key} {value}" for key, value in asdict(recipe).items())
+FIRST_RUN = """\
+{pictures:,} pictures in {steps:,} steps took {seconds:,} seconds on one
+{device}, in {dtype}, with {workers} processes that drew the pictures. The text
+model starts from `mini-qwen`. At first only the vision tower learns, from a helper's loss on its
+patches: a small head, which is not part of the model, tells {helper}. Then the whole
+model learns to answer, with that loss beside the answers'. `python -m openmodels.minis.train_vl`
+repeats the recipe; on two cores an hour shows the same stages with lower scores. Settings:
+{settings}."""
+
+NEXT_RUN = """\
+Then {pictures:,} more pictures in {steps:,} steps took {seconds:,} seconds on
+{device}, in {dtype}, from these weights (`--start`). The helper told {helper}. Settings:
+{settings}."""
+
+HELPERS = {
+    "letters": "which printed letter is where",
+    "objects": "where each patch is, and which flag or bar covers it",
+    "both": "which printed letter is where, where each patch is, and which flag or bar covers it",
+}
 
 
 def vl_training(run: dict) -> str:
-    """Return the card's paragraphs on how mini-qwen-vl was trained."""
-    recipe = train_vl.Recipe()
+    """Return the card's paragraphs on how mini-qwen-vl was trained; a run lists earlier ones."""
+    runs = [*run.get("earlier", []), run]
+    parts = [
+        (NEXT_RUN if number else FIRST_RUN).format(**part | {"helper": HELPERS[part["helper"]]})
+        for number, part in enumerate(runs)
+    ]
     before, after = (
-        ", ".join(f"{task} {share:.1%}" for task, share in run[key].items())
-        for key in ("text_before", "text")
+        ", ".join(f"{task} {share:.1%}" for task, share in shares.items())
+        for shares in (runs[0]["text_before"], run["text"])
     )
-    return f"""\
-{run["pictures"]:,} pictures in {run["steps"]:,} steps took {run["seconds"]} seconds on one
-{run["device"]}, in {run["dtype"]}, with {run["workers"]} processes that drew the pictures. The text
-model starts from `{recipe.start}`. For the first {recipe.reading:.0%} of the time only the vision
-tower learns, to tell which printed letter is where: a classifier on its patches, which is not part
-of the model, has a loss of its own. Then the whole model learns to answer, with that loss beside
-it. `python -m openmodels.minis.train_vl` repeats the recipe; on two cores an hour shows the same
-stages with lower scores. Settings: {recipe_in_words(recipe)}.
-
-Tasks of the text model after training, each token the likeliest: {after}.
-Before training: {before}."""
+    tasks = (
+        f"Tasks of the text model after training, each token the likeliest: {after}.\n"
+        f"Before training: {before}."
+    )
+    return "\n\n".join([*parts, tasks])
 
 
 # ------------------------------------------------------------------ mini-qwen-audio

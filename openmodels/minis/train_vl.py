@@ -1,9 +1,11 @@
 """Train mini-qwen-vl: `python -m openmodels.minis.train_vl --minutes 60`.
 
-The text model starts from mini-qwen. First only the vision tower learns, to tell which letter is
-where (a helper's loss on the patches, before the merger); then the whole model learns to answer,
-with the helper's loss kept beside. Pictures are drawn while training, by processes that only draw.
-On a GPU 6 minutes suffice; on two cores, an hour shows the same stages.
+The text model starts from mini-qwen. First only the vision tower learns, from a helper's loss on
+its patches before the merger: which letter is where, where each patch is, and which flag or bar
+covers it. Rotary positions are relative, so without this loss the patches know little of where they
+are. Then the whole model learns to answer, with the helper's loss beside the answers'. Pictures are
+drawn during training, by processes that only draw. On a GPU 6 minutes suffice; on two cores, an
+hour shows the same stages. `--start FOLDER` continues from a trained model.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import random
 import shutil
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.pool import Pool
 from pathlib import Path
 
@@ -42,9 +44,7 @@ from openmodels.minis import (
 )
 from openmodels.minis.muon import Muon
 from openmodels.minis.vl_data import (
-    CHARACTERS,
-    PLACES,
-    STRINGS,
+    MIX,
     Batch,
     Encoder,
     Row,
@@ -53,21 +53,24 @@ from openmodels.minis.vl_data import (
     letter_labels,
     positions,
 )
+from openmodels.minis.vl_helper import Reader
 
 NAME = "mini-qwen-vl"
 TEXT_TASKS = ("text_qa", "tool", "order", "intent", "sums", "fact", "words", "sentences")
 SLOTS = 3  # batches that a drawing process may be ahead
-CLASSES = (len(CHARACTERS) + 1, STRINGS, PLACES)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a run steps. Shares are of the time for training."""
 
-    start: str = "mini-qwen"
+    start: str = "mini-qwen"  # a miniature, or the folder of a mini-qwen-vl to continue
+    mix: dict[str, float] = field(default_factory=lambda: dict(MIX))
     reading: float = 0.22  # share in which only the helper's loss is learned
     growing: float = 0.25  # share after it over which printed words grow to full length
     helper: float = 0.3  # weight of the helper's loss beside the answers'
+    letters: bool = True  # whether the helper learns letters, not places and objects only
+    aside: int = 0  # first steps in which the helper learns and the tower does not learn from it
     micro: int = 3  # batches of different kinds in one step
     budget: int = 8192  # squares of 28 x 28 pixels in a batch
     vision_rate: float = 0.015  # Muon, for the matrices of the vision tower and the merger
@@ -81,41 +84,8 @@ class Recipe:
     seed: int = 1
 
 
+CONTINUED_MIX = {"flags": 44, "gauge": 5, "chart": 26, "notice": 8, "form": 7, "text": 10}
 SMALL = Recipe(micro=2, budget=640, warmup=30, text_warmup=60)  # for a few cores
-
-
-class Reader(nn.Module):
-    """The helper: from each patch to the letters in its two halves. Not part of the model."""
-
-    def __init__(self, hidden: int):
-        super().__init__()
-        self.head = nn.Linear(hidden, 2 * sum(CLASSES))
-
-    def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return scores of characters, strings and places, each (halves, classes).
-
-        patches: (pictures, patches, hidden).
-        """
-        scores = self.head(F.rms_norm(patches.float(), patches.shape[-1:]))
-        return scores.float().view(-1, sum(CLASSES)).split(CLASSES, -1)
-
-    def loss(self, patches: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the loss, and its part for characters where there is one (nats per letter).
-
-        Letters and empty halves weigh the same in all, though most halves are empty.
-        """
-        characters, strings, places = self(patches)
-        labels = labels.view(-1, 3).long()
-        printed = (labels[:, 0] > 0).float()
-        each = F.cross_entropy(characters, labels[:, 0], reduction="none")
-        letters = (each * printed).sum() / printed.sum().clamp(min=1)
-        empty = (each * (1 - printed)).sum() / (1 - printed).sum().clamp(min=1)
-        loss = letters + empty
-        named = (labels[:, 1] >= 0).float()
-        for scores, target in ((strings, labels[:, 1]), (places, labels[:, 2])):
-            each = F.cross_entropy(scores, target.clamp(min=0), reduction="none")
-            loss = loss + 0.5 * (each * named).sum() / named.sum().clamp(min=1)
-        return loss, letters.detach()
 
 
 # ------------------------------------------------------------------ drawing processes
@@ -166,7 +136,7 @@ class Studio:
         torch.set_num_threads(1)
         encoder = Encoder(tokenizer.load(NAME))
         seed = random.Random(f"{self.recipe.seed}/{number}").randrange(2**20)
-        source = Source(encoder, seed, self.recipe.budget)
+        source = Source(encoder, seed, self.recipe.budget, mix=self.recipe.mix)
         while True:
             slot = self.free[number].get()
             reading, level = self.state
@@ -239,6 +209,7 @@ class Tensors:
     pixels: torch.Tensor | None
     labels: torch.Tensor | None
     rows: int
+    objects: torch.Tensor | None = None
 
 
 def on_device(batch: Batch, device: str) -> Tensors:
@@ -259,7 +230,7 @@ def on_device(batch: Batch, device: str) -> Tensors:
     return Tensors(
         batch.kind, send(batch.ids).long(), send(batch.positions).long(), send(chosen),
         send(targets).long(), send(weights.reshape(-1)[chosen]).float(), send(batch.pixels),
-        send(batch.labels), len(batch.ids),
+        send(batch.labels), len(batch.ids), send(batch.objects),
     )  # fmt: skip
 
 
@@ -267,10 +238,12 @@ def on_device(batch: Batch, device: str) -> Tensors:
 
 
 def build(recipe: Recipe) -> Qwen2_5_VLForConditionalGeneration:
-    """Return the untrained model around the trained text model it starts from.
+    """Return the model to train: a folder's, or an untrained one around a trained text model.
 
     Raises ValueError for a text model of another shape.
     """
+    if Path(recipe.start).is_dir():
+        return evaluate_vl.load(Path(recipe.start))[0].float()
     parent, _ = evaluate.load(weights_dir(recipe.start))
     model = Qwen2_5_VLForConditionalGeneration(configs.config(NAME)).float()
     language = model.model.language_model
@@ -304,8 +277,9 @@ class Run:
         for name, weight in named.items():
             single = weight.ndim != 2 or "embed" in name or "lm_head" in name
             (others if single else matrices)["visual" in name].append(weight)
+        exact = dtype if device.startswith("cuda") else torch.float32
         self.muons = [
-            (Muon(matrices[seeing], 0, 1, recipe.weight_decay, dtype), matrices[seeing], seeing)
+            (Muon(matrices[seeing], 0, 1, recipe.weight_decay, exact), matrices[seeing], seeing)
             for seeing in (True, False)
         ]
         groups = [{"params": others[seeing], "seeing": seeing} for seeing in (True, False)]
@@ -314,6 +288,7 @@ class Run:
         )
         self.weights = [*named.values(), *self.reader.parameters()]
         self.steps = self.text_steps = self.pictures = 0
+        self.text_before: dict[str, float] = {}
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
@@ -327,9 +302,16 @@ class Run:
             seen, total = None, 0.0
             if batch.pixels is not None:
                 seen, patches = vl_forward.see(model.model.visual, batch.pixels)
-                if batch.labels is not None:
+                if self.steps < self.recipe.aside:
+                    patches = patches.detach()
+                if batch.labels is not None and self.recipe.letters:
                     helper, parts["letters"] = self.reader.loss(patches, batch.labels)
                     total = helper if reading else self.recipe.helper * helper
+                if batch.objects is not None:
+                    helper, parts[f"place_{batch.kind}"] = self.reader.object_loss(
+                        patches, batch.objects
+                    )
+                    total = total + (helper if reading else self.recipe.helper * helper)
             if reading:
                 return total, parts
             x = vl_forward.embed(model, batch.ids, seen)
@@ -456,6 +438,8 @@ def stage(progress: float, recipe: Recipe) -> tuple[bool, float]:
     """Return whether only letters are learned now, and how long printed words may be."""
     if progress < recipe.reading:
         return True, 1.0
+    if recipe.growing == 0:
+        return False, 1.0
     return False, min(1.0, 0.15 + 0.85 * (progress - recipe.reading) / recipe.growing)
 
 
@@ -526,30 +510,33 @@ def train(home: Path, device: str, workers: int, recipe: Recipe, final: int,
     vision = sum(weight.numel() for weight in run.model.model.visual.parameters())
     log.record(parameters=run.model.num_parameters(), vision=vision, device=device,
                workers=workers, dtype=str(dtype), recipe=asdict(recipe))  # fmt: skip
-    each, rows = (128, 256) if device.startswith("cuda") else (8, 8)
+    each, rows = (128, 256) if device.startswith("cuda") else (24, 8)
     work = [(task, each // 2, 900 + part) for task in scenes.TASKS for part in range(2)]
     drawn = [item for part in pool.starmap(picture_part, work, chunksize=1) for item in part]
     encoder = Encoder(words)
     pictures = picture_batches(drawn, encoder, device, rows)
     texts = text_batches(encoder, each, device)
-    steps(run, studio, pictures, texts, schedule, log)
+    steps(run, studio, pictures, texts, schedule, log, words, home)
     studio.close()
     run.model.eval()
     publish(run, words, home)
     log.record(saved=True, steps=run.steps, pictures=run.pictures)
     if final:
-        details = {"seconds": round(time.time() - schedule.start), "text": run.watch(texts)}
+        details = {"seconds": round(time.time() - schedule.start), "text": run.watch(texts),
+                   "text_before": run.text_before, "workers": workers}  # fmt: skip
         score(run, words, pool, rows, home, final, schedule.end, details)
     pool.terminate()
     log.record(written=str(home))
 
 
 def steps(run: Run, studio: Studio, pictures: dict[str, list[Tensors]],
-          texts: dict[str, list[Tensors]], schedule: Schedule, log: Log) -> None:  # fmt: skip
+          texts: dict[str, list[Tensors]], schedule: Schedule, log: Log,
+          words: PreTrainedTokenizerBase, home: Path) -> None:  # fmt: skip
     """Train until the time for the scores begins, with checks on held-out questions."""
     recipe = run.recipe
     printed = pictures["printed"] + pictures["printed_invented"] + pictures["form"]
-    log.record(text_before=run.watch(texts))
+    run.text_before = run.watch(texts)
+    log.record(text_before=run.text_before)
     begin = watched = shown = time.time()
     pictures_before = 0
     parts: dict[str, torch.Tensor] = {}
@@ -562,6 +549,7 @@ def steps(run: Run, studio: Studio, pictures: dict[str, list[Tensors]],
             log.record(
                 progress=round(progress, 3), steps=run.steps, pictures=run.pictures, **scored
             )
+            publish(run, words, home)  # so that a run that is stopped leaves a model
             watched = time.time()
         if progress >= 1:
             return
@@ -569,7 +557,7 @@ def steps(run: Run, studio: Studio, pictures: dict[str, list[Tensors]],
         studio.state[:] = [float(reading), level]
         batches = [studio.next() for _ in range(recipe.micro)]
         if reading:  # late batches of the other stage are no use
-            batches = [batch for batch in batches if batch.labels is not None]
+            batches = [batch for batch in batches if batch.objects is not None]
         if not batches:
             continue
         parts |= run.step(batches, rate_at(progress, run.steps, recipe), reading)
@@ -589,7 +577,11 @@ def score(run: Run, words: PreTrainedTokenizerBase, pool: Pool, rows: int, home:
     deadline: as of `time.time()`. details: what else the file says about the run.
     """
     device = run.device
+    recipe = run.recipe
     details = details | {
+        "helper": "both" if recipe.letters else "objects",
+        "settings": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()),
+        "earlier": earlier_runs(Path(recipe.start) / "scores.json"),
         "steps": run.steps, "pictures": run.pictures, "dtype": str(run.dtype)[6:],
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
     }  # fmt: skip
@@ -606,9 +598,32 @@ def score(run: Run, words: PreTrainedTokenizerBase, pool: Pool, rows: int, home:
                          save=save, curve=min(200, final))  # fmt: skip
 
 
+def earlier_runs(scores: Path) -> list[dict]:
+    """Return the runs that a trained model's scores.json describes, the first one first."""
+    if not scores.is_file():
+        return []
+    last = json.loads(scores.read_text(encoding="utf-8"))["run"]
+    return [*last.pop("earlier", []), last]
+
+
 def precision(device: str) -> torch.dtype:
-    """Return bfloat16 on a GPU, float32 elsewhere."""
-    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    """Return the type of forward passes: bfloat16 if the processor multiplies it, else float32."""
+    fast = device.startswith("cuda") or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def continued(recipe: Recipe, start: Path, rate: float) -> Recipe:
+    """Return the recipe that continues from a folder: one stage, with a share of the peak rates.
+
+    It draws more of what short runs are worst at, and more text.
+    """
+    return replace(
+        recipe, start=str(start), mix=CONTINUED_MIX, letters=False, aside=recipe.warmup,
+        reading=0.0, growing=0.0, decay=0.7, text_warmup=recipe.warmup,
+        vision_rate=recipe.vision_rate * rate,
+        text_rate=recipe.text_rate * rate, other_rate=recipe.other_rate * rate,
+        text_other_rate=recipe.text_other_rate * rate,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -617,6 +632,8 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60, help="for everything, scores included")
+    parser.add_argument("--start", type=Path, help="folder of a trained model to continue")
+    parser.add_argument("--rate", type=float, default=0.4, help="of the peak rates, with --start")
     parser.add_argument("--out", type=Path, help=f"folder for the model (default: build/{NAME})")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, help="processes that draw (default: cores - 2)")
@@ -638,6 +655,8 @@ def main() -> None:
         start, start + 60 * options.minutes, reserve, options.watch or (50 if gpu else 120)
     )
     recipe = Recipe() if gpu else SMALL
+    if options.start:
+        recipe = continued(recipe, options.start, options.rate)
     train(home, options.device, workers, recipe, final, schedule)
 
 

@@ -8,6 +8,7 @@ token and every other cut of a word would hide them.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -24,12 +25,15 @@ CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789."
 STRINGS, PLACES = 8, 16  # of the reading helper's labels, see `letter_labels`
 PICTURE_LAST = 0.2  # share of training questions with the picture after the words
 TEXT_LENGTH = 320
+SCALE = 224  # pixels: places and boxes are learned as shares of it
+OBJECTS = 6 + len(scenes.MARK_LABELS)  # numbers per patch of `object_labels`
 SHORT = 4  # tokens of an answer up to which each has the full weight
 # Share of a training batch's rows by kind; "text" is mini-qwen's own training text.
 MIX = {"flags": 24, "gauge": 8, "chart": 18, "notice": 24, "form": 16, "text": 10}
-LETTERED = {"gauge": 8, "chart": 20, "notice": 44, "form": 28}  # while the eyes learn to read
+FIRST_MIX = {"flags": 16, "gauge": 8, "chart": 24, "notice": 30, "form": 22}  # for the helper alone
+LETTERED = {"gauge", "chart", "notice", "form"}
 TEXT_MIX = {
-    "text_qa": 8, "tool": 1.3, "order": 1.5, "intent": 1.5, "sums": 2.2, "fact": 1.5,
+    "text_qa": 8, "tool": 3, "order": 1.5, "intent": 1.5, "sums": 2.2, "fact": 1.5,
     "words": 2.2, "sentences": 1.2,
 }  # fmt: skip
 
@@ -48,7 +52,8 @@ class Batch:
     """Arrays of one batch. kind: of its scenes, or "text".
 
     ids, weights: (rows, length). positions: (3, rows, length). pixels: (rows, height, width, 3),
-    0 to 255, or None. labels: (rows, patches * 2, 3), as `letter_labels`, or None.
+    0 to 255, or None. labels: (rows, patches * 2, 3), as `letter_labels`, or None. objects: (rows,
+    patches, OBJECTS), as `object_labels`, or None.
     """
 
     kind: str
@@ -57,6 +62,7 @@ class Batch:
     positions: np.ndarray
     pixels: np.ndarray | None = None
     labels: np.ndarray | None = None
+    objects: np.ndarray | None = None
 
 
 class Encoder:
@@ -162,6 +168,36 @@ def letter_labels(scene: Scene) -> np.ndarray:
     return labels
 
 
+@lru_cache(maxsize=64)
+def patch_middles(columns: int, rows: int) -> np.ndarray:
+    """Return (patches, 2): x and y of each patch's middle in pixels, in the model's order."""
+    p, m = MINI.patch_size, MINI.merge_size
+    y, x = np.mgrid[:rows, :columns] * p + p / 2
+    both = np.stack([x, y], -1).reshape(rows // m, m, columns // m, m, 2)
+    return both.transpose(0, 2, 1, 3, 4).reshape(-1, 2).astype(np.float32)
+
+
+def object_labels(scene: Scene) -> np.ndarray:
+    """Return (patches, OBJECTS), float32: where each patch is and what covers it.
+
+    The first two numbers are x and y of the patch's middle, the next four the box of the thing
+    that covers it, all as shares of `SCALE` pixels; then a place in each tuple of
+    `scenes.MARK_LABELS`. What a patch lacks is -1.
+    """
+    p = MINI.patch_size
+    middles = patch_middles(scene.image.width // p, scene.image.height // p)
+    result = np.full((len(middles), OBJECTS), -1, np.float32)
+    result[:, :2] = middles / SCALE
+    x, y = middles.T
+    for mark in scene.marks:
+        x0, y0, x1, y1 = mark.area
+        covered = (x >= x0 - 3) & (x <= x1 + 3) & (y >= y0 - 3) & (y <= y1 + 3)
+        result[covered, 2:6] = np.array(mark.box) / SCALE
+        labels = [mark.labels.get(name, -1) for name in scenes.MARK_LABELS]
+        result[covered, 6:] = labels
+    return result
+
+
 def collate(kind: str, rows: Sequence[Row], pixels: np.ndarray | None = None,
             labels: np.ndarray | None = None, left_padded: bool = False) -> Batch:  # fmt: skip
     """Return rows padded to one length, a multiple of 8: on the right, or on the left."""
@@ -188,6 +224,7 @@ class Source:
     seed: int
     budget: int
     most_questions: int = 3
+    mix: dict[str, float] = field(default_factory=lambda: dict(MIX))
     rng: random.Random = field(init=False)
     harbour: Harbour = field(init=False)
     scene_count: int = 0
@@ -202,8 +239,8 @@ class Source:
         return max(2, self.budget // (MINI.tokens(*size) + 24))
 
     def next(self, reading: bool, level: float) -> Batch:
-        """Return one batch. reading: only letters are learned; level: how long words may be."""
-        mix = LETTERED if reading else MIX
+        """Return one batch. reading: only the helper learns; level: how long words may be."""
+        mix = FIRST_MIX if reading else self.mix
         [kind] = self.rng.choices(list(mix), list(mix.values()))
         if kind == "text":
             return self.text_batch()
@@ -212,8 +249,9 @@ class Source:
         pixels = np.stack([np.asarray(picture.image) for picture in pictures])
         lettered = kind in LETTERED
         labels = np.stack([letter_labels(s) for s in pictures]) if lettered else None
-        rows = [self.chat(picture) for picture in pictures]
-        return collate(kind, rows, pixels, labels)
+        batch = collate(kind, [self.chat(picture) for picture in pictures], pixels, labels)
+        batch.objects = np.stack([object_labels(picture) for picture in pictures])
+        return batch
 
     def scene(self, kind: str, size: tuple[int, int], level: float) -> Scene:
         """Return the next training scene of a kind and a size in pixels."""

@@ -16,11 +16,13 @@ from openmodels.minis import (
     configs,
     evaluate,
     evaluate_vl,
+    media_card,
     qwen_vl,
     tokenizer,
     train_vl,
     vl_data,
     vl_forward,
+    vl_helper,
 )
 
 WORDS = tokenizer.load("mini-qwen-vl")
@@ -170,10 +172,97 @@ def test_letter_labels_stand_where_the_letters_are():
     assert tuple(labels[index, 1:]) == (letter.string, letter.place)
 
 
-def test_while_letters_are_learned_the_text_model_rests(run):
+def test_object_labels_say_where_a_patch_is_and_what_covers_it():
+    scene = scenes.scene("flags", 4, "train", (168, 112))
+    labels = vl_data.object_labels(scene)
+    assert labels.shape == (12 * 8, vl_data.OBJECTS)
+    # the model's order: the four patches of a token follow each other
+    assert (labels[:5, :2] * vl_data.SCALE).tolist() == [
+        [7, 7],
+        [21, 7],
+        [7, 21],
+        [21, 21],
+        [35, 7],
+    ]
+    x, y = labels[:, 0] * vl_data.SCALE, labels[:, 1] * vl_data.SCALE
+    for mark in scene.marks:
+        left, top, right, bottom = mark.box
+        inside = (x > left) & (x < right) & (y > top) & (y < bottom)
+        boxes = {tuple(row) for row in np.round(labels[inside, 2:6] * vl_data.SCALE)}
+        assert mark.box in boxes or not inside.any()
+    uncovered = labels[:, 2] < 0
+    assert uncovered.any()
+    assert (labels[uncovered, 6:] == -1).all()
+
+
+def test_marks_of_a_chart_carry_height_and_axis():
+    scene = scenes.scene("chart", 3, "train", (224, 224))
+    values = [
+        int(part.rsplit(" ", 1)[1]) for part in scene.description[:-1].split(": ")[1].split(", ")
+    ]
+    tops = {scenes.TOPS[mark.labels["top"]] for mark in scene.marks}
+    assert len(tops) == 1
+    steps = [mark.labels["step"] + 1 for mark in scene.marks]
+    assert [step * tops.copy().pop() // 10 for step in steps] == values
+    tallest = max(scene.marks, key=lambda mark: mark.labels["step"])
+    assert tallest.box[1] == min(mark.box[1] for mark in scene.marks)
+    assert all(m.area[1] <= m.box[1] and m.area[3] >= m.box[3] for m in scene.marks)
+
+
+def test_the_helper_learns_places_and_objects_without_letters(run):
+    recipe = train_vl.continued(train_vl.Recipe(budget=60, micro=1), Path("x"), 0.5)
+    assert (recipe.start, recipe.letters, recipe.reading) == ("x", False, 0.0)
+    assert recipe.vision_rate == train_vl.Recipe().vision_rate / 2
+    patches = torch.randn(2, 96, run.model.config.vision_config.hidden_size)
+    drawn = [scenes.scene("flags", n, "train", (168, 112)) for n in (1, 2)]
+    objects = torch.from_numpy(np.stack([vl_data.object_labels(scene) for scene in drawn]))
+    reader = vl_helper.Reader(patches.shape[-1])
+    optimiser = torch.optim.Adam(reader.parameters(), 3e-3)
+    losses, errors = [], []
+    for _ in range(60):
+        loss, error = reader.object_loss(patches, objects)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        errors.append(error.item())
+    assert losses[-1] < losses[0] / 3
+    assert errors[-1] < errors[0] / 3
+
+
+def test_a_run_continues_from_a_folder(run, tmp_path):
+    train_vl.publish(run, WORDS, tmp_path)
+    model = train_vl.build(train_vl.Recipe(start=str(tmp_path)))
+    name = "model.visual.blocks.0.attn.qkv.weight"
+    right = run.model.state_dict()[name].bfloat16().float()
+    assert torch.equal(model.state_dict()[name], right)
+
+
+def test_a_continued_run_lists_the_runs_before_it(tmp_path):
+    file = tmp_path / "scores.json"
+    assert train_vl.earlier_runs(file) == []
+    first, second = {"steps": 3, "text": {"sums": 1.0}}, {"steps": 5}
+    file.write_text(json.dumps({"run": second | {"earlier": [first]}}))
+    assert train_vl.earlier_runs(file) == [first, second]
+
+
+def test_a_card_tells_each_run_of_a_continued_model():
+    results = json.loads((minis.shipped_dir("mini-qwen-vl") / "scores.json").read_text())
+    first = results["run"] | {"earlier": []}
+    second = first | {"steps": 77, "device": "a cpu", "helper": "objects", "earlier": [first]}
+    text = media_card.vl_training(second)
+    assert text.count(f"{first['steps']:,} steps") == 1
+    assert "in 77 steps" in text
+    assert "which flag or bar covers it" in text
+    assert text.count("Before training:") == 1
+
+
+def test_while_the_helper_learns_alone_the_text_model_does_not(run):
     source = vl_data.Source(ENCODER, 1, 60)
     before = {n: w.detach().clone() for n, w in run.model.named_parameters()}
     batch = train_vl.on_device(source.next(True, 1.0), "cpu")
+    while batch.labels is None:  # flags have no letters
+        batch = train_vl.on_device(source.next(True, 1.0), "cpu")
     first = run.step([batch], 1.0, True)["letters"].item()
     changed = {n for n, w in run.model.named_parameters() if not torch.equal(w, before[n])}
     assert any("blocks.0" in n for n in changed)
