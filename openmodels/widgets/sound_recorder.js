@@ -2,6 +2,7 @@
 // Nothing is fetched: the worklet's code is a blob of this page.
 
 const RATE = 16000; // samples a second of the WAV file that is sent
+const PATIENCE = 10000; // milliseconds until the page explains that Python has not replied
 const WORKLET = `
 registerProcessor("openmodels-tap", class extends AudioWorkletProcessor {
   process([input]) {
@@ -114,7 +115,7 @@ function render({ model, el }) {
   el.append(group);
 
   const state = { stream: null, context: null, blocks: [], count: 0, url: "", starting: false,
-    gone: false, asking: false };
+    gone: false, asking: false, timer: 0 };
 
   function update() {
     const busy = state.starting || Boolean(state.context);
@@ -132,12 +133,23 @@ function render({ model, el }) {
     words.textContent = text;
   }
 
+  // A page that is restored from a file looks alive, but has no kernel behind it.
+  function toPython(content, buffers) {
+    clearTimeout(state.timer);
+    state.timer = setTimeout(() => {
+      state.asking = false;
+      say("Python has not replied yet. If the kernel is stopped or new, run this cell again.");
+      update();
+    }, PATIENCE);
+    model.send(content, undefined, buffers);
+  }
+
   function send(buffer) {
     URL.revokeObjectURL(state.url);
     state.url = URL.createObjectURL(new Blob([buffer], { type: "audio/wav" }));
     audio.src = state.url;
     say("The sound goes to Python …");
-    model.send({ kind: "sound" }, undefined, [buffer]);
+    toPython({ kind: "sound" }, [buffer]);
     update();
   }
 
@@ -233,10 +245,11 @@ function render({ model, el }) {
     state.asking = true;
     say("The model listens …");
     update();
-    model.send({ kind: "ask" });
+    toPython({ kind: "ask" });
   };
 
   function follow() {
+    clearTimeout(state.timer);
     state.asking = false;
     if (!state.context) say(model.get("message"));
     clock.textContent = `${model.get("seconds").toFixed(1)} s`;
@@ -251,6 +264,7 @@ function render({ model, el }) {
 
   return () => {
     state.gone = true;
+    clearTimeout(state.timer);
     names.forEach((name) => model.off(name, follow));
     model.off("msg:custom", follow);
     close();

@@ -145,6 +145,7 @@ const model = {
   on: (name, f) => (handlers[name] ??= new Set()).add(f),
   off: (name, f) => handlers[name]?.delete(f),
   send: async (content, _callbacks, buffers = []) => {
+    if (window.noKernel) return;
     state = await window.toPython(content, buffers.map(base64));
     for (const f of handlers["msg:custom"] ?? []) f({ kind: "done" });
   },
@@ -291,6 +292,18 @@ def test_a_page_without_microphone_access_says_so(open_page):
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")
     page.get_by_role("button", name="Record from the microphone").click()
     expect(page.get_by_role("status").first).to_contain_text("Load a WAV file instead")
+
+
+def test_a_page_without_a_kernel_explains_itself(open_page, recorder):
+    recorder.load(CLIP)
+    page = open_page()
+    page.clock.install()
+    page.evaluate("window.noKernel = true")
+    page.get_by_role("button", name="Ask the model about the sound").click()
+    expect(page.get_by_role("status").first).to_contain_text("The model listens")
+    page.clock.fast_forward(11_000)
+    expect(page.get_by_role("status").first).to_contain_text("run this cell again")
+    expect(page.get_by_role("button", name="Ask the model about the sound")).to_be_enabled()
 
 
 def test_an_answer_is_text_and_the_widget_cleans_up(open_page, recorder):
