@@ -67,6 +67,7 @@ WIDGET_CELLS = {
     "own_or_api": "widgets.own_or_api()",
     "image_tokens": "widgets.image_tokens()",
     "Ledger": "widgets.Ledger(catalog.claims())",
+    "SoundRecorder": "widgets.SoundRecorder(ask=str)",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
 SLIDER_COUNT, TABLE_COUNT = 8, 9

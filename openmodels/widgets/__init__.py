@@ -30,6 +30,7 @@ _MODULES = {
     "own_or_api": "cost_explorer",
     "image_tokens": "image_explorer",
     "Ledger": "claims_ledger",
+    "SoundRecorder": "sound_recorder",
 }
 __all__ = sorted(_MODULES)
 
