@@ -66,6 +66,7 @@ WIDGET_CELLS = {
     "sampling": "widgets.sampling(*openmodels.load(), 'A lamp costs ', temperature=2.0)",
     "own_or_api": "widgets.own_or_api()",
     "Ledger": "widgets.Ledger(catalog.claims())",
+    "DrawingPad": "widgets.DrawingPad()",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
 SLIDER_COUNT, TABLE_COUNT = 6, 9

@@ -27,6 +27,7 @@ from openmodels.plots.charts import (
 )
 from openmodels.plots.describe import short
 from openmodels.plots.figure import DescribedFigure, canvas, html_image, png, show
+from openmodels.plots.overlays import boxes, spotlights
 
 __all__ = [
     "ANSWERS",
@@ -40,6 +41,7 @@ __all__ = [
     "answers",
     "bars",
     "blocks",
+    "boxes",
     "canvas",
     "chances",
     "heat",
@@ -51,6 +53,7 @@ __all__ = [
     "png",
     "short",
     "show",
+    "spotlights",
     "stacked",
     "timeline",
     "tokens",

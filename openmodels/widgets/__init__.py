@@ -29,6 +29,7 @@ _MODULES = {
     "offers": "cost_explorer",
     "own_or_api": "cost_explorer",
     "Ledger": "claims_ledger",
+    "DrawingPad": "drawing_pad",
 }
 __all__ = sorted(_MODULES)
 
