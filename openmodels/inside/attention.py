@@ -7,13 +7,16 @@ picture becomes rows and columns of squares, and each square is one token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from transformers import BatchFeature, PreTrainedModel
+
+from openmodels.harbour import scenes
+from openmodels.inside.grounding import parse_boxes
 
 GREY = (128, 128, 128)  # what covers a square
 BATCH = 32  # pictures of one pass
@@ -30,6 +33,40 @@ class LookMaps(NamedTuple):
 
     attention: torch.Tensor
     occlusion: torch.Tensor
+
+
+class PointingCase(NamedTuple):
+    """A picture of several flags, a question about one of them, and where that flag is.
+
+    box: left, top, right, bottom in pixels.
+    """
+
+    image: Image.Image
+    question: str
+    answer: str
+    box: tuple[float, float, float, float]
+
+
+def pointing_cases(
+    count: int, seed: int = 0, size: tuple[int, int] = (168, 112)
+) -> Iterator[PointingCase]:
+    """Yield held-out pictures of at least two flags: "What is on the red flag?", and its box.
+
+    size: (width, height) in pixels.
+    """
+    number = seed * 1_000_000
+    while count > 0:
+        number += 1
+        scene = scenes.scene("flags", number, size=size)
+        pattern = next((q for q in scene.questions if q.task == "pattern"), None)
+        flags = next(q.answer for q in scene.questions if q.text == "How many flags are there?")
+        if pattern is None or int(flags) < 2:
+            continue
+        flag = pattern.text.removeprefix("What is on the ").removesuffix("?")
+        where = next(q for q in scene.questions if q.text == f"Where is the {flag}?")
+        [(_, box)] = parse_boxes(where.answer)
+        yield PointingCase(scene.image, pattern.text, pattern.answer, box)
+        count -= 1
 
 
 def chat_inputs(

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
 
 from openmodels import paths
-from openmodels.harbour import scenes
+from openmodels.harbour import pictures, scenes
 from openmodels.inside import attention
 from openmodels.minis import qwen_vl
 
@@ -126,6 +126,20 @@ def test_pointing():
     assert not attention.points_at(values.flip(0), (20, 5, 40, 20), (84, 56))
     # a box that ends where a square begins does not touch it
     assert not attention.touched((0, 0, 28, 28), (2, 3), (84, 56))[0, 1]
+
+
+def test_pointing_cases_show_the_flag_that_is_asked_about():
+    cases = list(attention.pointing_cases(6, seed=3))
+    assert len({case.question for case in cases}) > 1
+    for case in cases:
+        colour = case.question.removeprefix("What is on the ").split()[0]
+        x0, y0, x1, y1 = map(int, case.box)
+        edge = np.asarray(case.image)[y0 + 2 : y1 - 1, x0 + 2 : x1 - 1].reshape(-1, 3)
+        distance = np.abs(edge.astype(int) - pictures.COLOURS[colour]).sum(1)
+        assert (distance < 120).mean() > 0.25, case  # of the pixels, on any pattern
+        assert case.image.size == (168, 112)
+    again = attention.pointing_cases(6, seed=3)
+    assert [case.question for case in again] == [case.question for case in cases]
 
 
 def test_the_class_is_the_full_sizes(model):
