@@ -68,6 +68,7 @@ WIDGET_CELLS = {
     "image_tokens": "widgets.image_tokens()",
     "Ledger": "widgets.Ledger(catalog.claims())",
     "SoundRecorder": "widgets.SoundRecorder(ask=str)",
+    "DrawingPad": "widgets.DrawingPad()",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
 SLIDER_COUNT, TABLE_COUNT = 8, 9

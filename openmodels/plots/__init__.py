@@ -28,6 +28,7 @@ from openmodels.plots.charts import (
 from openmodels.plots.describe import short
 from openmodels.plots.figure import DescribedFigure, canvas, html_image, png, show
 from openmodels.plots.grids import numbers
+from openmodels.plots.overlays import boxes, spotlights
 
 __all__ = [
     "ANSWERS",
@@ -41,6 +42,7 @@ __all__ = [
     "answers",
     "bars",
     "blocks",
+    "boxes",
     "canvas",
     "chances",
     "heat",
@@ -53,6 +55,7 @@ __all__ = [
     "png",
     "short",
     "show",
+    "spotlights",
     "stacked",
     "timeline",
     "tokens",

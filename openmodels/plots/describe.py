@@ -212,3 +212,39 @@ def images(titles: Sequence[str], contents: Sequence[str] = ()) -> str:
     """Describe pictures side by side by their titles, each with what its picture shows."""
     count = f"{len(titles)} pictures side by side" if len(titles) > 1 else "A picture"
     return sentences(count, *map(" ".join, zip_longest(titles, contents, fillvalue="")))
+
+
+def spotlights(
+    maps: Mapping[str, ArrayLike],
+    shade: str,
+    box: Sequence[float] | None,
+    size: tuple[int, int],
+) -> str:
+    """Describe maps over a picture of (width, height): the square with each largest value."""
+    texts = []
+    for title, values in maps.items():
+        rows, columns = np.shape(values)
+        row, column = np.unravel_index(int(np.argmax(values)), (rows, columns))
+        texts.append(f"{_flat(title)}: most in row {row + 1}, column {column + 1}")
+    where = f"The same picture {len(maps)} times, in {rows} x {columns} squares: {shade}"
+    if box is None:
+        return sentences(where, *texts)
+    width, height = size
+    x, y = (box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height
+    centre = f"row {int(y * rows) + 1}, column {int(x * columns) + 1}"
+    return sentences(where, f"A dashed frame has its centre in {centre}", *texts)
+
+
+def boxes(panels: Sequence[tuple[str, object, Sequence, Sequence]]) -> str:
+    """Describe pictures with boxes: the coordinates of the true boxes and of the model's."""
+    texts = []
+    for title, _, true, predicted in panels:
+        lists = (_coordinates(true), _coordinates(predicted))
+        texts.append(f"{_flat(title)}: true {lists[0]}; model {lists[1]}")
+    return sentences(f"{len(panels)} picture(s) with boxes (left, top, right, bottom)", *texts)
+
+
+def _coordinates(values: Sequence[Sequence[float]]) -> str:
+    """Return boxes as text, or "no box"."""
+    texts = ["(" + ", ".join(f"{side:.0f}" for side in box) + ")" for box in values]
+    return " and ".join(texts) or "no box"

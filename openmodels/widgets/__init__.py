@@ -31,6 +31,7 @@ _MODULES = {
     "image_tokens": "image_explorer",
     "Ledger": "claims_ledger",
     "SoundRecorder": "sound_recorder",
+    "DrawingPad": "drawing_pad",
 }
 __all__ = sorted(_MODULES)
 
