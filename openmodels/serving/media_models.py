@@ -82,7 +82,14 @@ def _miniature(name: str, capability: str) -> tuple[ollama.Client, str]:
             f"no model {name!r} with {capability}. Miniatures with it: {', '.join(able)}; other "
             "models: ollama:tag, hf:org/name or a folder."
         )
-    return connect(shared().address), name
+    return _stand_in(name), name
+
+
+def _stand_in(name: str) -> ollama.Client:
+    """Return a client of the stand-in, and print that it serves the model."""
+    address = shared().address
+    print(f"{name} on the course's stand-in for Ollama at {address}")
+    return ollama.Client(host=address, trust_env=False)
 
 
 def _pulled(tag: str, capability: str) -> tuple[ollama.Client, str]:
@@ -159,7 +166,7 @@ def _converted(name: str, folder: Path, capability: str) -> tuple[ollama.Client,
     parameters = sizing.parameters(config)
     refuse_unless_fits(name, parameters, "float16")
     stored = "local/" + name.removeprefix("hf:").strip("/").split("/")[-1].lower()
-    client = connect(shared().address)
+    client = _stand_in(name)
     files = {
         path.name: client.create_blob(path)
         for path in sorted(folder.iterdir())
