@@ -10,8 +10,8 @@ EXERCISES = (
         "3.1",
         "Cut a picture into patches and put it back",
         hints=(
-            "One `reshape` splits both sides of the picture, one `transpose` reorders the axes, and "
-            "a second `reshape` flattens each patch. Nothing is computed.",
+            "One `reshape` splits both sides of the picture, one `transpose` reorders the axes, "
+            "and a second `reshape` flattens each patch. Nothing is computed.",
             "Split the height into (squares, merge, patch) and the width in the same way. That "
             "gives seven axes: 0 square row, 1 patch row, 2 pixel row, 3 square column, 4 patch "
             "column, 5 pixel column, 6 channel.",
