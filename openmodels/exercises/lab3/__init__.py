@@ -59,4 +59,58 @@ EXERCISES = (
             "2 / (right - left).",
         ),
     ),
+    Exercise(
+        "3.5",
+        "Measure the word error rate",
+        hints=(
+            "Three steps: split each text into words, count the errors of each pair, then add up "
+            "and divide once. `re.findall` with two alternatives finds the words: one Chinese "
+            "character, or a run of other letters and digits.",
+            "The edit distance is a table. Cell (i, j) holds the fewest errors between the first i "
+            "spoken and the first j heard words: the minimum of the cell above + 1 (a deletion), "
+            "the cell to the left + 1 (an insertion), and the diagonal cell + 1 if the two words "
+            "differ. Row 0 and column 0 count 0, 1, 2, ….",
+            "Let each cell hold a tuple (errors, substitutions, deletions, insertions) and take "
+            "the `min` of three tuples: the last cell then holds all counts. The divisor is the "
+            "sum of the lengths of all references.",
+        ),
+    ),
+    Exercise(
+        "3.6",
+        "Extract order forms within a token budget",
+        hints=(
+            "`read_order` has many reasons to return None and one way to return a record. Catch "
+            "`ValueError` from `json.loads`, then ask for a dict, for exactly the five fields, and "
+            'for each field\'s rule. `type(x) is int` refuses `True`, `12.0` and `"12"`.',
+            "`extract` is one loop over the views with a list of the valid readings so far. If a "
+            "new reading is in the list, return it. After the loop, return None.",
+            "Before each question, subtract `cost(picture)` from the budget; below 0, return None "
+            "without asking. Apply each view to `image`, not to the picture of the view before.",
+        ),
+    ),
+    Exercise(
+        "3.7",
+        "Estimate a hallucination rate with its interval",
+        hints=(
+            "Write a small function that turns an answer into yes, no or unclear. Look at the "
+            'first word only, in lower case, without the signs around it: `strip(".,;:!?")`.',
+            "Split the verdicts into two lists, of absent and of present objects. `rate`, `low` "
+            "and `high` come from the first list, `missed` from the second, `yes_ratio` and "
+            "`unclear` from both.",
+            "`NormalDist().inv_cdf((1 + confidence) / 2)` is z. Wilson's interval is the one of "
+            "exercise 1.6, with the number of questions about absent objects as n.",
+        ),
+    ),
+    Exercise(
+        "3.8",
+        "Defend against words in a picture",
+        hints=(
+            "Which of the three questions needs the word on the sign? Pass that one on unchanged. "
+            "For the others, the model must get a picture in which the word cannot be read.",
+            "Letters are thin strokes, flags are large patches. A filter that replaces each pixel "
+            "by a typical value of its surroundings removes the first and preserves the second.",
+            "`image.filter(ImageFilter.MedianFilter(size))` takes an odd size. Try several on the "
+            "practice pictures: too small, and the word stays; too large, and small flags vanish.",
+        ),
+    ),
 )

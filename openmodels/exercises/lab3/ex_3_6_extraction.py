@@ -643,8 +643,8 @@ EXTRACTION_MISTAKES = [
     WrongAnswer("the dearest first", extract_dearest_first,
                 "You begin with the dearest view. The cheap ones often agree."),
     WrongAnswer("the same view twice", extract_same_view_twice,
-                "You ask twice about the same picture. A greedy model repeats its mistake: only the "
-                "agreement of different views means something."),
+                "You ask twice about the same picture. A greedy model repeats its mistake: only "
+                "the agreement of different views means something."),
     WrongAnswer("a view of a view", extract_chained_views,
                 "You apply a view to the picture of the view before. Each view takes the form."),
     WrongAnswer("no views", extract_without_views,
