@@ -401,7 +401,7 @@ def _case(what: str, pairs: str, hint: str = "", confidence: float = 0.95) -> Ca
 CASES = [
     _case("yes and no only", "yes|-/no|-/no|-/yes|+/yes|+/no|+/yes|+/yes|+"),
     _case("capital letters", "Yes|-/NO|-/no|-/no|-/Yes|+/No|+/yes|+"),
-    _case("signs behind the word", "Yes.|-/No.|-/no,|-/no!|-/no|-/yes:|+/No;|+/yes|+"),
+    _case("signs behind the word", "Yes.|-/No.|-/no,|-/no!|-/no?|-/yes:|+/No;|+/yes|+"),
     _case("sentences", "Yes, one flag.|-/No, none of them|-/ no flag|-/no|-/No I see none|+/yes|+"),
     _case("counts", "2|-/0|-/0 flags|-/12|-/0.|-/no|-/none|-/3 flags|+/0|+/10|+"),
     _case("words that begin like an answer",
