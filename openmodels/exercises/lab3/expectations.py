@@ -1,0 +1,99 @@
+"""What the checkers of exercises 3.1 to 3.4 share: promised errors, inputs, libraries."""
+
+import copy
+import dis
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from openmodels.check import NotYet
+from openmodels.exercises.known_mistakes import as_lists
+
+# A function of these packages that solves the exercise is what the answer is compared with.
+LIBRARIES = ("transformers", "openmodels", "librosa", "torchaudio", "whisper")
+GLOBAL_NAMES = ("LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME")
+
+
+def expect_no_library(answer: Callable) -> None:
+    """Raise NotYet if an answer, or a function of its module that it calls, uses a library."""
+    functions, known = [inspect.unwrap(answer)], set()
+    while functions:
+        function = functions.pop()
+        if not isinstance(function, FunctionType) or function in known:
+            continue
+        known.add(function)
+        for name in _global_names(function.__code__):
+            value = function.__globals__.get(name)
+            if isinstance(value, FunctionType) and value.__module__ == function.__module__:
+                functions.append(value)
+            elif library := next((lib for lib in LIBRARIES if lib in _origins(name, value)), ""):
+                raise NotYet(
+                    f"your function uses `{name}` of {library}. Write the rule yourself, with "
+                    "Python, numpy and torch only."
+                )
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    """Yield the global names and imports that code uses, also in its inner functions."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in GLOBAL_NAMES:
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+def _origins(name: str, value: Any) -> set[str]:
+    """Return the top packages that a name and its value come from."""
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+    names = (name, module or "", type(value).__module__)
+    return {text.split(".")[0] for text in names if isinstance(text, str)}
+
+
+def name_of(function: Callable) -> str:
+    """Return a function's name for a message."""
+    name = getattr(function, "__name__", "<lambda>")
+    return "your function" if name == "<lambda>" else f"`{name}`"
+
+
+def expect_result(function: Callable, call: tuple, what: str, hint: str = "") -> Any:
+    """Return what a function returns for valid arguments.
+
+    Raises NotYet if it raises ValueError, or if it changes an argument.
+    """
+    arguments = copy.deepcopy(call)
+    try:
+        result = function(*arguments)
+    except ValueError as error:
+        text = (
+            f"for {what} {name_of(function)} raised ValueError ({error}), but the input is valid."
+        )
+        raise NotYet(f"{text} {hint}".strip()) from error
+    for before, after in zip(call, arguments, strict=True):
+        if np.shape(before) != np.shape(after) or as_lists(before) != as_lists(after):
+            raise NotYet(
+                f"for {what} {name_of(function)} changed its input. Work on a copy, or on the result "
+                "of an operation that does not change the original."
+            )
+    return result
+
+
+def expect_value_error(function: Callable, call: tuple, what: str, hint: str = "") -> None:
+    """Raise NotYet unless a function raises ValueError for these arguments."""
+    try:
+        result = function(*copy.deepcopy(call))
+    except ValueError:
+        return
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        text = f"for {what} {name_of(function)} raised {type(error).__name__} ({error}), "
+        raise NotYet(f"{text}expected a ValueError. {hint}".strip()) from error
+    shape = getattr(result, "shape", None)
+    shown = f"an array of shape {tuple(shape)}" if shape else repr(result)[:60]
+    raise NotYet(
+        f"for {what} {name_of(function)} returned {shown}, expected a ValueError. {hint}".strip()
+    )
