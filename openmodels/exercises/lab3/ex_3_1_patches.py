@@ -477,7 +477,7 @@ BAD_COUNTS = [
                 ),
                 WrongAnswer("in float on the way back", unpatchify_in_float, "float64, expected"),
                 WrongAnswer(
-                    "any number of patches", unpatchify_any_number, "takes surplus values as channels",
+                    "any number of patches", unpatchify_any_number, "surplus values as channels",
                 ),
                 WrongAnswer("cropped on the way back", unpatchify_cropped, WHOLE_SQUARES),
                 WrongAnswer("first patches only", unpatchify_first_patches, "Count the patches"),

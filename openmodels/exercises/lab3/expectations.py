@@ -18,8 +18,13 @@ GLOBAL_NAMES = ("LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME")
 
 
 def expect_no_library(answer: Callable) -> None:
-    """Raise NotYet if an answer, or a function of its module that it calls, uses a library."""
+    """Raise NotYet if an answer is or uses a function of a library.
+
+    Functions and classes that the answer's own notebook or package defines are followed.
+    """
     functions, known = [inspect.unwrap(answer)], set()
+    if not (getattr(functions[0], "__module__", None) or "").startswith(__package__):
+        _expect_no_origin(name_of(answer).strip("`"), functions[0])
     while functions:
         function = functions.pop()
         if not isinstance(function, FunctionType) or function in known:
@@ -27,13 +32,26 @@ def expect_no_library(answer: Callable) -> None:
         known.add(function)
         for name in _global_names(function.__code__):
             value = function.__globals__.get(name)
-            if isinstance(value, FunctionType) and value.__module__ == function.__module__:
+            if not _are_neighbours(function, value):
+                _expect_no_origin(name, value)
+            elif isinstance(value, FunctionType):
                 functions.append(value)
-            elif library := next((lib for lib in LIBRARIES if lib in _origins(name, value)), ""):
-                raise NotYet(
-                    f"your function uses `{name}` of {library}. Write the rule yourself, with "
-                    "Python, numpy and torch only."
-                )
+
+
+def _are_neighbours(function: FunctionType, value: Any) -> bool:
+    """Return whether a value is defined in the function's notebook, module or package."""
+    places = [getattr(part, "__module__", None) or "" for part in (function, value)]
+    packages = [place.rpartition(".")[0] for place in places]
+    return places[0] == places[1] or (packages[0] == packages[1] != "")
+
+
+def _expect_no_origin(name: str, value: Any) -> None:
+    """Raise NotYet if a value, or what a name imports, comes from a library."""
+    if library := next((known for known in LIBRARIES if known in _origins(name, value)), ""):
+        raise NotYet(
+            f"your function uses `{name}` of {library}. Write the rule yourself, with Python, "
+            "numpy and torch only."
+        )
 
 
 def _global_names(code: CodeType) -> Iterator[str]:
@@ -75,8 +93,8 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
     for before, after in zip(call, arguments, strict=True):
         if np.shape(before) != np.shape(after) or as_lists(before) != as_lists(after):
             raise NotYet(
-                f"for {what} {name_of(function)} changed its input. Work on a copy, or on the result "
-                "of an operation that does not change the original."
+                f"for {what} {name_of(function)} changed its input. Work on a copy, or on the "
+                "result of an operation that does not change the original."
             )
     return result
 
