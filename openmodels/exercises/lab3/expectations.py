@@ -3,6 +3,7 @@
 import copy
 import dis
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -80,16 +81,17 @@ def name_of(function: Callable) -> str:
 def expect_result(function: Callable, call: tuple, what: str, hint: str = "") -> Any:
     """Return what a function returns for valid arguments.
 
-    Raises NotYet if it raises ValueError, or if it changes an argument.
+    Raises NotYet if it raises an error, naming the line, or if it changes an argument.
     """
     arguments = copy.deepcopy(call)
     try:
         result = function(*arguments)
-    except ValueError as error:
-        text = (
-            f"for {what} {name_of(function)} raised ValueError ({error}), but the input is valid."
-        )
-        raise NotYet(f"{text} {hint}".strip()) from error
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        text = f"for {what} {name_of(function)} raised {type(error).__name__} ({error})"
+        place = _line_of(error, function)
+        raise NotYet(f"{text}{place}, but the input is valid. {hint}".strip()) from error
     for before, after in zip(call, arguments, strict=True):
         if np.shape(before) != np.shape(after) or as_lists(before) != as_lists(after):
             raise NotYet(
@@ -97,6 +99,17 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
                 "result of an operation that does not change the original."
             )
     return result
+
+
+def _line_of(error: Exception, function: Callable) -> str:
+    """Return where in the function's cell an error was raised, "" if its source is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if code and frame.filename == code.co_filename and frame.line
+    ]
+    return f" in line {frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
 
 
 def expect_value_error(function: Callable, call: tuple, what: str, hint: str = "") -> None:
