@@ -151,6 +151,10 @@ def count_the_other_way(reference: Texts, hypothesis: Texts) -> Counts:
     return align(hypothesis, reference)
 
 
+def count_without_kinds(reference: Texts, hypothesis: Texts) -> Counts:
+    return sum(align(reference, hypothesis)), 0, 0
+
+
 def count_from_zero_border(reference: Texts, hypothesis: Texts) -> Counts:
     row = [(0, 0, 0, 0)] * (len(hypothesis) + 1)
     for word in reference:
@@ -264,14 +268,17 @@ MISTAKES = [
     WrongAnswer("no substitutions", partial(reference_rate, count=count_without_substitutions),
                 "A wrong word in place of a right word is one substitution, not a deletion and an "
                 "insertion."),
+    WrongAnswer("kinds not told apart", partial(reference_rate, count=count_without_kinds),
+                "Your sum of errors is right, but all of them are called substitutions. Let each "
+                "cell of the table hold three counts, or walk back through the table."),
     WrongAnswer("words without their order", partial(reference_rate, count=count_unordered),
                 "You compare sets of words: their order and their number are lost."),
     WrongAnswer("difflib", partial(reference_rate, count=count_with_difflib),
                 "`difflib` looks for long equal blocks, which is not always the alignment with "
                 "the fewest errors. Compute the edit distance."),
     WrongAnswer("a border of zeros", partial(reference_rate, count=count_from_zero_border),
-                "Errors at the start are free in your table: its first row and first column count "
-                "0, 1, 2, … errors."),
+                "Errors at the start of a text are lost: the first row and the first column of the "
+                "table count 0, 1, 2, … errors, and a walk back through it ends in its corner."),
     WrongAnswer("characters", partial(reference_rate, split=split_characters),
                 "You count letters. That is the character error rate; here the unit is a word."),
     WrongAnswer("case counts", partial(reference_rate, split=split_case_sensitive),
@@ -317,7 +324,8 @@ EXAMPLE = Case(
     "`the` is inserted and `8` became `nine`: 2 errors in 4 spoken words.",
 )  # fmt: skip
 CASES = [
-    Case("one wrong word", (["gull to berth eight"], ["gull to berth nine"])),
+    Case("one wrong word", (["gull to berth eight"], ["gull to berth nine"]),
+         "The unit is a word, and a wrong word is one substitution."),
     Case("one lost word", (["the lark needs ice today"], ["lark needs ice today"]), ALIGN),
     Case("two more words", (["help the old tern"], ["help help the old tern now"])),
     Case("errors of three kinds",

@@ -137,7 +137,8 @@ SCRIPTS = [
          "Two equal readings are enough: a third question costs tokens and adds nothing."),
     Case("a wrong first reading that breaks no rule", (Script((B, A, A, A)),),
          "One reading can follow every rule and be wrong. Return a record only once two agree."),
-    Case("an invalid first reading", (Script(("I see an order.", A, A, B)),)),
+    Case("an invalid first reading", (Script(("I see an order.", A, A, B)),),
+         "An invalid reading is no reading: ask on, and do not compare it with another."),
     Case("a misread form between two equal readings", (Script((A, B, A, C)),),
          "Compare a reading with all earlier readings, not only with the latest."),
     Case("a first reading that nobody repeats", (Script((B, A, C, A)),),
@@ -465,6 +466,22 @@ def extract_two_in_sequence(*call: Any) -> Record | None:
     return None
 
 
+def extract_two_invalid(
+    image: Image.Image, views: Sequence[View], ask: Ask, cost: Cost, budget: int
+) -> Record | None:
+    latest = None
+    for view in views:
+        picture = view(image)
+        budget -= cost(picture)
+        if budget < 0:
+            return None
+        order = reference_read(ask(picture))
+        if order == latest:
+            return order
+        latest = order
+    return None
+
+
 def extract_like_the_first(*call: Any) -> Record | None:
     readings = iter(_readings(*call))
     first = next(readings, None)
@@ -615,6 +632,8 @@ EXTRACTION_MISTAKES = [
                 "You compare texts. Compare records: spaces and the order of fields mean nothing."),
     WrongAnswer("two in sequence", extract_two_in_sequence,
                 "You compare with the latest reading only. Any two readings may agree."),
+    WrongAnswer("None agrees with None", extract_two_invalid,
+                "`None == None` is true: you take an invalid reading for an agreement."),
     WrongAnswer("like the first", extract_like_the_first,
                 "You compare with the first reading only. Any two readings may agree."),
     WrongAnswer("the majority of all", extract_majority,

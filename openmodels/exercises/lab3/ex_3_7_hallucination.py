@@ -343,8 +343,8 @@ MISTAKES = [
     WrongAnswer("signs kept", _with(classifier=classify_with_signs),
                 "The first word has a sign behind it, `yes,` or `No.`: strip it."),
     WrongAnswer("by the first letters", _with(classifier=classify_by_start),
-                "`startswith` takes a part of a word for the word: `Nobody`, `North` and `not` "
-                "begin with no. Compare the first word."),
+                "You take a part of a word for the word: `Nobody`, `North` and `not` begin with "
+                "no. Compare the whole first word."),
     WrongAnswer("anywhere in the text", _with(classifier=classify_anywhere),
                 "`in` finds letters anywhere: `10` contains 0, `nothing` contains no, and `No, "
                 "yesterday` contains yes. Compare the first word."),
@@ -400,16 +400,20 @@ def _case(what: str, pairs: str, hint: str = "", confidence: float = 0.95) -> Ca
 
 CASES = [
     _case("yes and no only", "yes|-/no|-/no|-/yes|+/yes|+/no|+/yes|+/yes|+"),
-    _case("capital letters", "Yes|-/NO|-/no|-/no|-/Yes|+/No|+/yes|+"),
-    _case("signs behind the word", "Yes.|-/No.|-/no,|-/no!|-/no?|-/yes:|+/No;|+/yes|+"),
-    _case("sentences", "Yes, one flag.|-/No, none of them|-/ no flag|-/no|-/No I see none|+/yes|+"),
-    _case("counts", "2|-/0|-/0 flags|-/12|-/0.|-/no|-/none|-/3 flags|+/0|+/10|+"),
+    _case("capital letters", "Yes|-/NO|-/no|-/no|-/Yes|+/No|+/yes|+", "Case does not count."),
+    _case("signs behind the word", "Yes.|-/No.|-/no,|-/no!|-/no?|-/yes:|+/No;|+/yes|+",
+          "The signs .,;:!? around the first word do not count."),
+    _case("sentences", "Yes, one flag.|-/No, none of them|-/ no flag|-/no|-/No I see none|+/yes|+",
+          "Only the first word decides; spaces before it do not count."),
+    _case("counts", "2|-/0|-/0 flags|-/12|-/0.|-/no|-/none|-/3 flags|+/0|+/10|+",
+          "A whole number is an answer too: 0 means no, every other number means yes."),
     _case("words that begin like an answer",
           "North of it|-/yesterday|-/no|-/Nobody|-/0x|-/yes|-/no|-/not sure|+/no|+/Yeshiva|+",
           "The first word decides, and it must be the whole word."),
     _case("answers further behind", "I say yes|-/There are 0|-/no, yesterday|-/yes|-/no|-/no|+"
           "/there is no flag|+/A flag|+/yes, 0 doubts|+", "Only the first word decides."),
-    _case("unclear answers", "I see water.|-/yes|-/|-/no|-/no|-/ |-/?|+/no|+/yes|+/maybe|+"),
+    _case("unclear answers", "I see water.|-/yes|-/|-/no|-/no|-/ |-/?|+/no|+/yes|+/maybe|+",
+          "An answer without a word, or with another first word, is unclear."),
     _case("many present objects", "yes|-/no|-/no|-" + "/yes|+" * 9 + "/no|+/no|+/perhaps|+"),
     _case("no hallucination", "no|-/0|-/no|-/no|-/none|-/no|-/yes|+/no|+"),
     _case("nothing but hallucinations", "yes|-/1|-/yes|-/yes|+/yes|+/no|+"),
