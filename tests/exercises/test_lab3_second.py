@@ -19,6 +19,7 @@ from openmodels.exercises.lab3 import (
     ex_3_6_extraction,
     ex_3_7_hallucination,
     ex_3_8_typographic,
+    scripted_forms,
 )
 from openmodels.harbour import illusions, world
 from openmodels.harbour.scenes import questions
@@ -50,10 +51,10 @@ def test_example_of_extraction():
     order = {"customer": "Mara", "good": "net", "quantity": 12, "day": "Friday", "price": 30}
     assert ex_3_6_extraction.reference_read(json.dumps(order)) == order
     assert ex_3_6_extraction.reference_read(json.dumps(order | {"quantity": 41})) is None
-    script = ex_3_6_extraction.Script(
+    script = scripted_forms.Script(
         (json.dumps(order | {"price": 80}), *[json.dumps(order)] * 2), (70, 110, 190), 370
     )
-    run = ex_3_6_extraction.run_script(ex_3_6_extraction.reference_extract, script)
+    run = scripted_forms.run_script(ex_3_6_extraction.reference_extract, script)
     assert run == (order, (0, 1, 2), 370, False)
 
 
@@ -94,10 +95,10 @@ def distance(first, second) -> int:
 
 
 def test_two_agreeing_readings_are_right_in_95_of_100_invented_forms():
-    counts = ex_3_6_extraction.share_forms(ex_3_6_extraction.reference_extract)
+    counts = scripted_forms.share_forms(ex_3_6_extraction.reference_extract)
     accepted = counts["right"] + counts["wrong"]
     assert counts["right"] / accepted >= 0.95
-    single = ex_3_6_extraction.share_forms(ex_3_6_extraction.extract_first_valid)
+    single = scripted_forms.share_forms(ex_3_6_extraction.extract_first_valid)
     assert single["right"] / (single["right"] + single["wrong"]) < 0.75
 
 
