@@ -130,6 +130,32 @@ def llama_most_tiles(*call: int) -> int:
     return LlamaCall(*call).choose(choose)
 
 
+def llama_most_tiles_if_shrunk(*call: int) -> int:
+    def choose(known: list) -> tuple:
+        enlarged = [canvas for canvas in known if canvas[0] >= 1]
+        if not enlarged:
+            return max(known, key=lambda c: (c[0], tiles_of(c)))
+        return min(enlarged, key=lambda c: (c[0], tiles_of(c)))
+
+    return LlamaCall(*call).choose(choose)
+
+
+def llama_fewer_than_max(*call: int) -> int:
+    fields = LlamaCall(*call)
+    return reference_llama(*fields._replace(max_tiles=max(1, fields.max_tiles - 1)))
+
+
+def llama_inverted_factor(*call: int) -> int:
+    width, height, _, tile, *_ = LlamaCall(*call)
+
+    def choose(known: list) -> tuple:
+        other = [(min(width / (c * tile), height / (r * tile)), r, c) for _, r, c in known]
+        best = min((c[0] for c in other if c[0] >= 1), default=max(other)[0])
+        return min((c for c in other if c[0] == best), key=tiles_of)
+
+    return LlamaCall(*call).choose(choose)
+
+
 def llama_more_than_one(*call: int) -> int:
     def choose(known: list) -> tuple:
         best = min((c[0] for c in known if c[0] > 1), default=max(known)[0])
@@ -249,6 +275,19 @@ LLAMA_MISTAKES = [
     WrongAnswer(
         "most tiles", llama_most_tiles,
         "Several canvases have this factor: take the one with the fewest tiles.",
+    ),
+    WrongAnswer(
+        "most tiles if shrunk", llama_most_tiles_if_shrunk,
+        "Several canvases have the largest factor: take the one with the fewest tiles. `max` of "
+        "pairs takes the most.",
+    ),
+    WrongAnswer(
+        "fewer than max_tiles", llama_fewer_than_max,
+        "A canvas may have `max_tiles` tiles; yours always have fewer.",
+    ),
+    WrongAnswer(
+        "factor inverted", llama_inverted_factor,
+        "Your factor is inverted: it is the canvas's side / the picture's side.",
     ),
     WrongAnswer(
         "more than 1", llama_more_than_one,

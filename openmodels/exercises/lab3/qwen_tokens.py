@@ -193,6 +193,40 @@ def qwen_scaled_linearly(*call: int) -> int:
     return fields.scaled(*rounded_sides(*fields.sides, fields.unit), new_sides)
 
 
+def qwen_one_unit_first(*call: int) -> int:
+    fields = QwenCall(*call)
+
+    def new_sides(limit: int) -> tuple[int, int]:
+        scaled = shrunk_sides if limit == fields.high else grown_sides
+        return scaled(*fields.sides, limit, fields.unit)
+
+    sides = (max(1, side) for side in rounded_sides(*fields.sides, fields.unit))
+    return fields.scaled(*sides, new_sides)
+
+
+def qwen_comparing_units(*call: int) -> int:
+    fields = QwenCall(*call)
+    sides = rounded_sides(*fields.sides, fields.unit)
+    if math.prod(sides) > fields.high:
+        sides = shrunk_sides(*fields.sides, fields.high, fields.unit)
+    elif math.prod(sides) < fields.low:
+        sides = grown_sides(*fields.sides, fields.low, fields.unit)
+    return math.prod(sides) + 2
+
+
+def qwen_shrinking_rounded_sides(*call: int) -> int:
+    fields = QwenCall(*call)
+    sides = rounded_sides(*fields.sides, fields.unit)
+
+    def new_sides(limit: int) -> list[int]:
+        if limit == fields.low:
+            return list(grown_sides(*fields.sides, limit, fields.unit))
+        scale = math.sqrt(math.prod(fields.sides) / limit)
+        return [max(1, math.floor(side / scale)) for side in sides]
+
+    return fields.scaled(*sides, new_sides)
+
+
 def qwen_scaling_rounded_sides(*call: int) -> int:
     fields = QwenCall(*call)
     across, down = (max(1, side) for side in rounded_sides(*fields.sides, fields.unit))
@@ -307,6 +341,19 @@ QWEN_MISTAKES = [
     WrongAnswer(
         "rounded sides scaled", qwen_scaling_rounded_sides,
         "Outside the limits, scale the original sides, not the rounded ones.",
+    ),
+    WrongAnswer(
+        "rounded sides shrunk", qwen_shrinking_rounded_sides,
+        "Above `max_pixels`, shrink the original sides, not the rounded ones.",
+    ),
+    WrongAnswer(
+        "units compared with pixels", qwen_comparing_units,
+        "The limits are in pixels, and you compare numbers of units: multiply by unit**2 first.",
+    ),
+    WrongAnswer(
+        "one unit first", qwen_one_unit_first,
+        "You raise a side to one unit before you compare with the limits. It may be 0 there: the "
+        "picture then has fewer than `min_pixels`, and both sides grow.",
     ),
     WrongAnswer(
         "limits of the original picture", qwen_limiting_original,
