@@ -25,10 +25,8 @@ from openmodels.exercises.lab3.llama_tokens import (
 from openmodels.exercises.lab3.qwen_tokens import (
     MARKERS_OF_QWEN,
     QWEN_MISTAKES,
+    RATIO_MISTAKES,
     QwenCall,
-    qwen_any_ratio,
-    qwen_ratio_of_200,
-    qwen_ratio_of_width,
     qwen_units,
     reference_qwen,
 )
@@ -110,9 +108,7 @@ BAD_RATIOS = [(2010, 10, 784, 90_000), (10, 2010, 784, 90_000)]
         *pair_answers(QWEN_MISTAKES, second=reference_llama),
         *pair_answers(
             [
-                WrongAnswer("any ratio", qwen_any_ratio, "more than 200 times the other"),
-                WrongAnswer("ratio of the width", qwen_ratio_of_width, "10 x 2010"),
-                WrongAnswer("ratio below 200", qwen_ratio_of_200, "exactly 200 is valid"),
+                *RATIO_MISTAKES,
                 WrongAnswer("no return", lambda *_: None, "Is a `return` missing"),
                 WrongAnswer(
                     "two numbers", lambda width, height, *_: (width // 28, height // 28),

@@ -60,8 +60,8 @@ def bin_frequencies(n_fft: int, rate: int) -> np.ndarray:
 
 def triangles(edges: np.ndarray, bins: np.ndarray) -> np.ndarray:
     """Return triangles of height 1 between the edges: (n_mels, bins)."""
-    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    lines = np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle))
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    lines = np.minimum((bins - lower) / (middle - lower), (upper - bins) / (upper - middle))
     return np.maximum(lines, 0)
 
 
@@ -207,11 +207,11 @@ def filters_on(rounding: Callable, *call: Any) -> np.ndarray:
     _, n_fft, rate, *_ = Call(*call)
     edges, bins = Call(*call).edges, np.arange(n_fft // 2 + 1)
     snapped = rounding(edges * n_fft / rate)
-    left, middle, right = snapped[:-2, None], snapped[1:-1, None], snapped[2:, None]
-    rising, falling = (left <= bins) & (bins < middle), (middle <= bins) & (bins < right)
+    lower, middle, upper = snapped[:-2, None], snapped[1:-1, None], snapped[2:, None]
+    rising, falling = (lower <= bins) & (bins < middle), (middle <= bins) & (bins < upper)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rise = np.where(rising, (bins - left) / (middle - left), 0)
-        fall = np.where(falling, (right - bins) / (right - middle), 0)
+        rise = np.where(rising, (bins - lower) / (middle - lower), 0)
+        fall = np.where(falling, (upper - bins) / (upper - middle), 0)
     return (rise + fall) * 2 / widths(edges)
 
 
@@ -223,15 +223,15 @@ def filters_without_peak(*call: Any) -> np.ndarray:
 
 def filters_of_larger_line(*call: Any) -> np.ndarray:
     edges, bins = Call(*call).edges, Call(*call).bins
-    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    lines = np.maximum((bins - left) / (middle - left), (right - bins) / (right - middle))
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    lines = np.maximum((bins - lower) / (middle - lower), (upper - bins) / (upper - middle))
     return np.maximum(lines, 0) * 2 / widths(edges)
 
 
 def filters_unclipped(*call: Any) -> np.ndarray:
     edges, bins = Call(*call).edges, Call(*call).bins
-    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    lines = np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle))
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    lines = np.minimum((bins - lower) / (middle - lower), (upper - bins) / (upper - middle))
     return lines * 2 / widths(edges)
 
 
@@ -441,7 +441,7 @@ MISTAKES = [
 EXAMPLE = (3, 16, 1600)
 CASES = {  # what: (arguments, what to look at)
     "the example": (EXAMPLE, "All its edges are below 1000 Hz: 0, 200, 400, 600 and 800."),
-    "5 bands of 20 kHz sound": ((5, 64, 20_000), "Most edges are above 1000 Hz."),
+    "5 bands up to 9700 Hz": ((5, 64, 20_000, 0.0, 9700.0), "Most edges are above 1000 Hz; 0 Hz is a valid limit."),
     "Whisper's 80 bands": ((80, 400, 16_000), "Some edges are above 1000 Hz."),
     "Qwen2-Audio's 128 bands": ((128, 400, 16_000), "The lowest bands are narrower than a bin."),
     "7 bands from 130 to 2700 Hz": ((7, 256, 6000, 130.0, 2700.0), "`low` and `high` count."),
@@ -477,7 +477,7 @@ BAD_RANGES = {
         WrongAnswer(
             "half the rate excluded", filters_without_half_the_rate, "valid limit",
         ),
-        WrongAnswer("0 Hz excluded", filters_above_0_hertz, "valid limits"),
+        WrongAnswer("0 Hz excluded", filters_above_0_hertz, "valid limit"),
         WrongAnswer("the library's", filters_of_the_library, "Write the rule yourself"),
         WrongAnswer("the library's itself", mel_filter_bank, "Write the rule yourself"),
         WrongAnswer("no return", lambda *_: None, "Is a `return` missing"),
