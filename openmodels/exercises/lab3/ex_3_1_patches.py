@@ -519,8 +519,8 @@ def check_patchify(
             call = (np.zeros((count, channels * patch**2)), height, width, patch, merge)
             expect_value_error(unpatchify, call, what, WHOLE_SQUARES)
     return (
-        f"{len(_pictures())} pictures of all shapes come back unchanged, and your patches have the "
-        "order of Qwen2.5-VL's processor."
+        f"{len(_pictures())} pictures of different shapes come back unchanged, and your patches "
+        "have the order of Qwen2.5-VL's processor."
     )
 
 

@@ -441,7 +441,9 @@ MISTAKES = [
 EXAMPLE = (3, 16, 1600)
 CASES = {  # what: (arguments, what to look at)
     "the example": (EXAMPLE, "All its edges are below 1000 Hz: 0, 200, 400, 600 and 800."),
-    "5 bands up to 9700 Hz": ((5, 64, 20_000, 0.0, 9700.0), "Most edges are above 1000 Hz; 0 Hz is a valid limit."),
+    "5 bands up to 9700 Hz": (
+        (5, 64, 20_000, 0.0, 9700.0), "Most edges are above 1000 Hz; 0 Hz is a valid limit.",
+    ),
     "Whisper's 80 bands": ((80, 400, 16_000), "Some edges are above 1000 Hz."),
     "Qwen2-Audio's 128 bands": ((128, 400, 16_000), "The lowest bands are narrower than a bin."),
     "7 bands from 130 to 2700 Hz": ((7, 256, 6000, 130.0, 2700.0), "`low` and `high` count."),
