@@ -52,11 +52,11 @@ EXERCISES = (
         hints=(
             "Write `to_mel` first, then its inverse `to_hz`. The edges are "
             "`to_hz(np.linspace(to_mel(low), to_mel(high), n_mels + 2))`.",
-            "A triangle is the smaller of two lines: (f - left) / (middle - left) rises, "
-            "(right - f) / (right - middle) falls. Below 0 it is 0.",
-            "With edges[:-2, None], edges[1:-1, None] and edges[2:, None] as left, middle and "
-            "right, broadcasting over the bins computes all filters at once. Multiply by "
-            "2 / (right - left).",
+            "A triangle is the smaller of two lines: (f - lower) / (middle - lower) rises, "
+            "(upper - f) / (upper - middle) falls. Below 0 it is 0.",
+            "With edges[:-2, None], edges[1:-1, None] and edges[2:, None] as lower, middle and "
+            "upper, broadcasting over the bins computes all filters at once. Multiply by "
+            "2 / (upper - lower).",
         ),
     ),
     Exercise(

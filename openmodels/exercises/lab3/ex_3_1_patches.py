@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
-from openmodels.exercises.known_mistakes import diagnose, pair_answers
+from openmodels.exercises.known_mistakes import pair_answers
 from openmodels.exercises.lab3.expectations import (
     expect_no_library,
     expect_result,
     expect_value_error,
+    explain,
 )
 
 # Axes of a split picture: square row, patch row, pixel row, square column, patch column, pixel
@@ -98,6 +99,12 @@ def patchify_strips_by_channel(pixels: np.ndarray, patch: int, merge: int = 1) -
 def patchify_without_merge(pixels: np.ndarray, patch: int, merge: int = 1) -> np.ndarray:
     split(pixels, patch, merge)
     return reference_patchify(pixels, patch)
+
+
+def patchify_channels_last_without_merge(
+    pixels: np.ndarray, patch: int, merge: int = 1
+) -> np.ndarray:
+    return patchify_channels_last(pixels, patch)
 
 
 def patchify_swapped_sides(pixels: np.ndarray, patch: int, merge: int = 1) -> np.ndarray:
@@ -419,10 +426,10 @@ def _pictures() -> list[Picture]:
 WHOLE_SQUARES = "Both sides must be multiples of patch * merge."
 # (what, shape of the pixels, patch, merge)
 BAD_SIDES = [
-    ("a height of 7 and patches of 2", (7, 10, 3), 2, 1),
-    ("a width of 9 and patches of 2", (6, 9, 3), 2, 1),
-    ("a height of 6 = 3 patches of 2, merged by 2", (6, 12, 3), 2, 2),
-    ("a width of 10 = 5 patches of 2, merged by 2", (8, 10, 3), 2, 2),
+    ("a height of 7 and patches of 2", (7, 10, 4), 2, 1),
+    ("a width of 9 and patches of 2", (6, 9, 4), 2, 1),
+    ("a height of 6 = 3 patches of 2, merged by 2", (6, 12, 4), 2, 2),
+    ("a width of 10 = 5 patches of 2, merged by 2", (8, 10, 4), 2, 2),
 ]
 # (what, shape of the patches, height, width, patch, merge)
 BAD_COUNTS = [
@@ -439,6 +446,10 @@ BAD_COUNTS = [
         *pair_answers(UNPATCHIFY_MISTAKES, first=reference_patchify),
         *pair_answers(
             [
+                WrongAnswer(
+                    "channels last, merge ignored", patchify_channels_last_without_merge,
+                    "move the channel axis in front",
+                ),
                 WrongAnswer("patches joined", patchify_joined, "`merge` only changes the order"),
                 WrongAnswer("not flat", patchify_not_flat, "Flatten each patch"),
                 WrongAnswer("a grid of rows", patchify_grid, "Flatten each patch"),
@@ -503,13 +514,13 @@ def check_patchify(
         hint = "Count the patches: with a size of -1, `reshape` takes surplus values as channels."
         expect_value_error(unpatchify, (np.zeros(shape), *sizes), what, hint)
     for what, (height, width, channels), patch, merge in BAD_SIDES:
-        side = patch * merge
-        count = (height // side) * (width // side) * merge**2
-        call = (np.zeros((count, channels * patch**2)), height, width, patch, merge)
-        expect_value_error(unpatchify, call, what, WHOLE_SQUARES)
+        squares = (height // (patch * merge)) * (width // (patch * merge))
+        for count in (squares * merge**2, (height // patch) * (width // patch)):
+            call = (np.zeros((count, channels * patch**2)), height, width, patch, merge)
+            expect_value_error(unpatchify, call, what, WHOLE_SQUARES)
     return (
-        f"{len(_pictures())} pictures of all shapes come back unchanged, and your patches have the "
-        "order of Qwen2.5-VL's processor."
+        f"{len(_pictures())} pictures of different shapes come back unchanged, and your patches "
+        "have the order of Qwen2.5-VL's processor."
     )
 
 
@@ -523,7 +534,8 @@ def _expect_patches(patchify: Callable, picture: Picture) -> None:
     values = np.asarray(result)
     if (values == expected).all():
         return
-    why = diagnose(patchify, [p.call for p in _pictures()], PATCHIFY_MISTAKES)
+    calls = [known.call for known in _pictures()]
+    why = explain(patchify, calls, _pictures().index(picture), PATCHIFY_MISTAKES, 1e-9)
     row, entry = (int(i) for i in np.argwhere(values != expected)[0])
     places = [_place(picture.pixels, array[row, entry]) for array in (values, expected)]
     raise NotYet(
@@ -548,7 +560,8 @@ def _expect_picture(unpatchify: Callable, picture: Picture) -> None:
     values = np.asarray(result)
     if (values == picture.pixels).all():
         return
-    why = diagnose(unpatchify, [p.call_back for p in _pictures()], UNPATCHIFY_MISTAKES)
+    calls = [known.call_back for known in _pictures()]
+    why = explain(unpatchify, calls, _pictures().index(picture), UNPATCHIFY_MISTAKES, 1e-9)
     place = tuple(int(i) for i in np.argwhere(values != picture.pixels)[0])
     actual = _place(picture.pixels, values[place])
     raise NotYet(

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from openmodels.check import NotYet, WrongAnswer, exercise
-from openmodels.exercises.known_mistakes import diagnose, expect_number, pair_answers
+from openmodels.exercises.known_mistakes import expect_number, pair_answers
 from openmodels.exercises.lab3.expectations import (
     expect_no_library,
     expect_result,
     expect_value_error,
+    explain,
 )
 from openmodels.exercises.lab3.llama_tokens import (
     LLAMA_MISTAKES,
@@ -24,10 +25,8 @@ from openmodels.exercises.lab3.llama_tokens import (
 from openmodels.exercises.lab3.qwen_tokens import (
     MARKERS_OF_QWEN,
     QWEN_MISTAKES,
+    RATIO_MISTAKES,
     QwenCall,
-    qwen_any_ratio,
-    qwen_ratio_of_200,
-    qwen_ratio_of_width,
     qwen_units,
     reference_qwen,
 )
@@ -52,32 +51,47 @@ class Case(NamedTuple):
 
 
 NAMES = {"low": "min_pixels", "high": "max_pixels"}
+SHRINK = (
+    "The rounded sides exceed `max_pixels`: divide the original sides by s, and round down to a "
+    "multiple of the unit."
+)
+GROW = (
+    "The rounded sides enclose fewer than `min_pixels`: multiply the original sides by s, and "
+    "round up to a multiple of the unit."
+)
+ALL_BELOW = (
+    "All factors are below 1: take the largest, and of the canvases with it the one with the "
+    "fewest tiles."
+)
 QWEN_CASES = [
-    Case((1000, 700, 3136, 1_003_520), "It is the example of the docstring."),
-    Case((42, 70, 784, 1_003_520), "Both sides are halfway between two multiples."),
-    Case((4032, 3024, 3136, 1_003_520), "The rounded sides are above `max_pixels`."),
-    Case((20, 30, 3136, 1_003_520), "The rounded sides are below `min_pixels`."),
-    Case((13, 500, 3136, 1_003_520), "One side is rounded to 0, so the third case applies."),
+    Case((1000, 700, 3136, 1_003_520), "Round each side to the nearest multiple of 28 pixels."),
+    Case((42, 70, 784, 1_003_520), "Halfway between two multiples, `round` takes the even."),
+    Case((4032, 3024, 3136, 1_003_520), SHRINK),
+    Case((20, 30, 3136, 1_003_520), GROW),
+    Case((13, 500, 3136, 1_003_520), f"One side is rounded to 0 units. {GROW}"),
     Case((30, 3000, 784, 20_000), "A shrunk side has at least one unit."),
-    Case((1000, 1000, 3136, 1_010_000), "Only the rounded sides are above `max_pixels`."),
-    Case((1021, 1034, 3136, 1_045_000), "Only the original sides are above `max_pixels`."),
-    Case((40, 41, 1500, 90_000), "Only the rounded sides are below `min_pixels`."),
-    Case((43, 75, 4500, 90_000), "Only the original sides are below `min_pixels`."),
-    Case((1000, 700, 3136, 705_600), "The rounded sides enclose exactly `max_pixels`."),
-    Case((40, 60, 1568, 90_000), "The rounded sides enclose exactly `min_pixels`."),
+    Case((1000, 1000, 3136, 1_010_000), f"Only the rounded sides are too large. {SHRINK}"),
+    Case((1021, 1034, 3136, 1_045_000), "The rounded sides do not exceed `max_pixels`."),
+    Case((40, 41, 1500, 90_000), f"Only the rounded sides are too small. {GROW}"),
+    Case((43, 75, 4500, 90_000), "The rounded sides reach `min_pixels`."),
+    Case((1000, 700, 3136, 705_600), "Exactly `max_pixels` is within the limits."),
+    Case((40, 60, 1568, 90_000), "Exactly `min_pixels` is within the limits."),
     Case((2000, 10, 784, 90_000), "A ratio of exactly 200 is valid."),
+    Case((10, 2000, 784, 90_000), "A ratio of exactly 200 is valid."),
     Case((1000, 700, 3136, 1_003_520, 16, 3), "The unit has 48 pixels."),
     Case((3000, 1700, 3136, 500_000, 10, 4), "The unit has 40 pixels."),
     Case((90, 50, 40_000, 500_000, 14, 1), "The unit has 14 pixels."),
 ]
 LLAMA_CASES = [
-    Case((500, 300), "It is the example of the docstring."),
+    Case((500, 300), "The smallest factor of at least 1 is that of 1 row of 2 tiles."),
     Case((300, 200), "One tile is enough."),
     Case((336, 336), "The factor of one tile is exactly 1."),
+    Case((300, 337), "One tile of 336 pixels would shrink the picture."),
     Case((1008, 672), "The factor of 2 rows of 3 tiles is exactly 1."),
     Case((2000, 450), "Several canvases have the smallest factor of at least 1."),
-    Case((4032, 3024), "All factors are below 1."),
-    Case((200, 6000), "All factors are below 1."),
+    Case((4032, 3024), ALL_BELOW),
+    Case((3000, 1400), ALL_BELOW),
+    Case((200, 6000), ALL_BELOW),
     Case((1000, 950), "The smallest factor of at least 1 counts."),
     Case((900, 1400, 5), "At most 5 tiles."),
     Case((900, 1400, 1), "One tile is all there is."),
@@ -94,9 +108,7 @@ BAD_RATIOS = [(2010, 10, 784, 90_000), (10, 2010, 784, 90_000)]
         *pair_answers(QWEN_MISTAKES, second=reference_llama),
         *pair_answers(
             [
-                WrongAnswer("any ratio", qwen_any_ratio, "more than 200 times the other"),
-                WrongAnswer("ratio of the width", qwen_ratio_of_width, "10 x 2010"),
-                WrongAnswer("ratio below 200", qwen_ratio_of_200, "exactly 200 is valid"),
+                *RATIO_MISTAKES,
                 WrongAnswer("no return", lambda *_: None, "Is a `return` missing"),
                 WrongAnswer(
                     "two numbers", lambda width, height, *_: (width // 28, height // 28),
@@ -137,7 +149,7 @@ def _expect_count(
     result = expect_result(count, case.call, what, case.hint)
     number = expect_number(result, f"your count for {what}")
     if number != expected:
-        why = diagnose(count, [known.call for known in cases], mistakes, rtol=1e-9)
+        why = explain(count, [k.call for k in cases], cases.index(case), mistakes, rtol=1e-9)
         sizes = _breakdown(case, reference is reference_qwen)
         raise NotYet(
             f"for {what} you count {number:,} tokens, expected {expected:,} ({sizes}). "

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
-from openmodels.exercises.known_mistakes import as_lists, diagnose
+from openmodels.exercises.known_mistakes import as_lists
 from openmodels.exercises.lab3.expectations import (
     expect_no_library,
     expect_result,
     expect_value_error,
+    explain,
 )
 
 AXES = ("time", "height", "width")
@@ -195,6 +196,26 @@ def positions_by_group(ids: Tensor, grids: Tensor, image_token: int, merge: int 
     return torch.cat(blocks, dim=1)
 
 
+def positions_of_shared_tensor(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> Tensor:
+    expect_tokens(ids, merged_sizes(grids, merge), image_token)
+    columns, place, pictures = [], 0, iter(grids // merge)
+    position: int | Tensor = 0
+    while place < len(ids):
+        if ids[place] == image_token:
+            _, rows, width = next(pictures)
+            for row in range(rows):
+                columns += [(position, position + row, position + c) for c in range(width)]
+            place += rows * width
+            position += max(rows, width)  # in place, too, from the second picture on
+        else:
+            columns.append((position, position, position))
+            place += 1
+            position += 1  # in place once it is a tensor
+    return torch.tensor([[int(value) for value in column] for column in columns]).T
+
+
 def positions_of_other_token(
     ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
 ) -> Tensor:
@@ -335,6 +356,11 @@ MISTAKES = [
         "The text after a picture continues behind it; it does not start at 0 again.",
     ),
     WrongAnswer(
+        "a shared tensor", positions_of_shared_tensor,
+        "Your next position is a tensor, because `grids` holds tensors, and `+=` changes it in "
+        "place, also where you stored it. Use numbers: `grids.tolist()`.",
+    ),
+    WrongAnswer(
         "text in time only", positions_text_in_time,
         "A text token has the same position on all three axes.",
     ),
@@ -388,8 +414,8 @@ PROMPTS = [
     ),
     Prompt("two pictures side by side", [2, (4, 8), (10, 4), 3], 61, 2, ADJACENT),
     Prompt(
-        "pictures at the start and at the end", [(2, 6), 3, (10, 2)], 88, 2,
-        "There is no text before the first picture.",
+        "pictures at the start and at the end", [(2, 6), 3, (2, 2), 1, (10, 2)], 88, 2,
+        "There is no text before the first picture, and the second has a single token.",
     ),
     Prompt("a merge of 3", [2, (6, 15), 4], 500, 3, "`merge` is 3: the picture has 2 x 5 tokens."),
     Prompt("a merge of 1", [3, (2, 5), 2], 12, 1, "`merge` is 1: the picture has 2 x 5 tokens."),
@@ -460,7 +486,8 @@ def _expect_positions(mrope_positions: Callable, prompt: Prompt) -> None:
     token, axis = (int(i) for i in wrong[0])
     why = MISTAKES[0].message  # as text, perhaps because another token is looked for
     if (values != np.arange(values.shape[1])).any():
-        why = diagnose(mrope_positions, [known.call for known in PROMPTS], MISTAKES, rtol=1e-9)
+        calls = [known.call for known in PROMPTS]
+        why = explain(mrope_positions, calls, PROMPTS.index(prompt), MISTAKES, rtol=1e-9)
     raise NotYet(
         f"for {prompt.what}, token {token} ({_describe(prompt, token)}) has {AXES[axis]} "
         f"{values[axis, token]}, expected {expected[axis, token]}. {why or prompt.hint}"

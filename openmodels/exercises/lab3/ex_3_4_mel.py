@@ -5,7 +5,6 @@ Shapes: filters (n_mels, n_fft // 2 + 1), edges (n_mels + 2,). Frequencies in Hz
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +12,12 @@ import numpy as np
 from transformers.audio_utils import mel_filter_bank
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
-from openmodels.exercises.known_mistakes import as_lists, diagnose
+from openmodels.exercises.known_mistakes import as_lists
 from openmodels.exercises.lab3.expectations import (
     expect_no_library,
     expect_result,
     expect_value_error,
+    explain,
 )
 
 STEP = 27 / math.log(6.4)  # mel per factor e above 1000 Hz
@@ -60,8 +60,8 @@ def bin_frequencies(n_fft: int, rate: int) -> np.ndarray:
 
 def triangles(edges: np.ndarray, bins: np.ndarray) -> np.ndarray:
     """Return triangles of height 1 between the edges: (n_mels, bins)."""
-    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    lines = np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle))
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    lines = np.minimum((bins - lower) / (middle - lower), (upper - bins) / (upper - middle))
     return np.maximum(lines, 0)
 
 
@@ -78,19 +78,6 @@ def reference_filterbank(
     expect_range(low, high, rate)
     edges = spaced_edges(n_mels, low, high)
     return triangles(edges, bin_frequencies(n_fft, rate)) * 2 / widths(edges)
-
-
-def library_filterbank(
-    n_mels: int, n_fft: int, rate: int, low: float = 0.0, high: float | None = None
-) -> np.ndarray:
-    """Return the library's filters, with which answers are compared."""
-    high = rate / 2 if high is None else high
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about filters without a bin
-        filters = mel_filter_bank(
-            n_fft // 2 + 1, n_mels, low, high, rate, norm="slaney", mel_scale="slaney"
-        )
-    return filters.T
 
 
 # --- Known mistakes -------------------------------------------------------------------------------
@@ -128,6 +115,13 @@ class Call(NamedTuple):
         return triangles(edges, self.bins) * 2 / widths(edges)
 
 
+def filters_of_the_library(*call: Any) -> np.ndarray:
+    n_mels, n_fft, rate, *_ = call
+    return mel_filter_bank(
+        n_fft // 2 + 1, n_mels, *Call(*call).range, rate, norm="slaney", mel_scale="slaney"
+    ).T
+
+
 def filters_of_htk(*call: Any) -> np.ndarray:
     return Call(*call).on_scale(
         lambda hertz: 2595 * np.log10(1 + hertz / 700),
@@ -154,6 +148,12 @@ def filters_of_log10(*call: Any) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * 10 ** ((mel - 15) / step))
 
     return Call(*call).on_scale(scale, back)
+
+
+def filters_without_ln_back(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(
+        to_mel, lambda mel: np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) / 27))
+    )
 
 
 def filters_not_normalised(*call: Any) -> np.ndarray:
@@ -190,17 +190,48 @@ def filters_in_mel_space(*call: Any) -> np.ndarray:
 
 
 def filters_on_bins(*call: Any) -> np.ndarray:
+    n_fft = call[1]
+    return filters_on(lambda places: np.floor(places * (n_fft + 1) / n_fft), *call)
+
+
+def filters_on_lower_bins(*call: Any) -> np.ndarray:
+    return filters_on(np.floor, *call)
+
+
+def filters_on_nearest_bins(*call: Any) -> np.ndarray:
+    return filters_on(np.round, *call)
+
+
+def filters_on(rounding: Callable, *call: Any) -> np.ndarray:
+    """Return filters whose edges are moved to bins."""
     _, n_fft, rate, *_ = Call(*call)
-    edges = Call(*call).edges
-    snapped = np.floor((n_fft + 1) * edges / rate) * rate / n_fft
+    edges, bins = Call(*call).edges, np.arange(n_fft // 2 + 1)
+    snapped = rounding(edges * n_fft / rate)
+    lower, middle, upper = snapped[:-2, None], snapped[1:-1, None], snapped[2:, None]
+    rising, falling = (lower <= bins) & (bins < middle), (middle <= bins) & (bins < upper)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(triangles(snapped, Call(*call).bins)) * 2 / widths(edges)
+        rise = np.where(rising, (bins - lower) / (middle - lower), 0)
+        fall = np.where(falling, (upper - bins) / (upper - middle), 0)
+    return (rise + fall) * 2 / widths(edges)
+
+
+def filters_without_peak(*call: Any) -> np.ndarray:
+    edges = Call(*call).edges
+    peaks = np.isclose(Call(*call).bins, edges[1:-1, None], rtol=1e-12)
+    return np.where(peaks, 0, reference_filterbank(*call))
+
+
+def filters_of_larger_line(*call: Any) -> np.ndarray:
+    edges, bins = Call(*call).edges, Call(*call).bins
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    lines = np.maximum((bins - lower) / (middle - lower), (upper - bins) / (upper - middle))
+    return np.maximum(lines, 0) * 2 / widths(edges)
 
 
 def filters_unclipped(*call: Any) -> np.ndarray:
     edges, bins = Call(*call).edges, Call(*call).bins
-    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    lines = np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle))
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    lines = np.minimum((bins - lower) / (middle - lower), (upper - bins) / (upper - middle))
     return lines * 2 / widths(edges)
 
 
@@ -310,6 +341,11 @@ MISTAKES = [
         "from there on it is 1000 * exp((mel - 15) * ln(6.4) / 27).",
     ),
     WrongAnswer(
+        "ln(6.4) missing on the way back", filters_without_ln_back,
+        "Your conversion to Hz lacks the factor ln(6.4): it is 1000 * exp((mel - 15) * ln(6.4) / "
+        "27).",
+    ),
+    WrongAnswer(
         "log10", filters_of_log10,
         "ln is the natural logarithm, `math.log` or `np.log`; log10 does not fit to exp.",
     ),
@@ -347,6 +383,22 @@ MISTAKES = [
     WrongAnswer(
         "edges on bins", filters_on_bins,
         "You move the edges to bins. They stay where they are, also between two bins.",
+    ),
+    WrongAnswer(
+        "edges on lower bins", filters_on_lower_bins,
+        "You move the edges to bins. They stay where they are, also between two bins.",
+    ),
+    WrongAnswer(
+        "edges on nearest bins", filters_on_nearest_bins,
+        "You move the edges to bins. They stay where they are, also between two bins.",
+    ),
+    WrongAnswer(
+        "no peak", filters_without_peak,
+        "The peak is missing: a bin at edge i + 1 has the full height of filter i.",
+    ),
+    WrongAnswer(
+        "the larger line", filters_of_larger_line,
+        "A triangle is the smaller of its two lines, not the larger.",
     ),
     WrongAnswer(
         "negative values", filters_unclipped,
@@ -389,7 +441,9 @@ MISTAKES = [
 EXAMPLE = (3, 16, 1600)
 CASES = {  # what: (arguments, what to look at)
     "the example": (EXAMPLE, "All its edges are below 1000 Hz: 0, 200, 400, 600 and 800."),
-    "5 bands of 20 kHz sound": ((5, 64, 20_000), "Most edges are above 1000 Hz."),
+    "5 bands up to 9700 Hz": (
+        (5, 64, 20_000, 0.0, 9700.0), "Most edges are above 1000 Hz; 0 Hz is a valid limit.",
+    ),
     "Whisper's 80 bands": ((80, 400, 16_000), "Some edges are above 1000 Hz."),
     "Qwen2-Audio's 128 bands": ((128, 400, 16_000), "The lowest bands are narrower than a bin."),
     "7 bands from 130 to 2700 Hz": ((7, 256, 6000, 130.0, 2700.0), "`low` and `high` count."),
@@ -397,13 +451,17 @@ CASES = {  # what: (arguments, what to look at)
         (20, 512, 22_050, 1200.0, 9000.0), "All edges are above 1000 Hz.",
     ),
     "6 bands from 1000 to 4000 Hz": ((6, 128, 9000, 1000.0, 4000.0), "1000 Hz is mel 15."),
+    "3 bands at a rate of 401 Hz": ((3, 20, 401), "rate / 2 is 200.5 Hz."),
+    "3 bands from 10 to 200.5 Hz": ((3, 22, 401, 10.0, 200.5), "rate / 2 is a valid limit."),
     "4 bands from 0 to 4000 Hz": ((4, 100, 8000, 0, 4000), "0 and rate / 2 are valid limits."),
 }  # fmt: skip
 BAD_RANGES = {
     "from -100 Hz": (5, 64, 8000, -100.0, 3000.0),
+    "from -0.5 Hz": (5, 64, 8000, -0.5, 3000.0),
     "from 3000 to 3000 Hz": (5, 64, 8000, 3000.0, 3000.0),
     "from 3000 to 500 Hz": (5, 64, 8000, 3000.0, 500.0),
     "to 5000 Hz at a rate of 8000": (5, 64, 8000, 100.0, 5000.0),
+    "to 4000.5 Hz at a rate of 8000": (5, 64, 8000, 100.0, 4000.5),
     "from 4000 Hz at a rate of 8000": (5, 64, 8000, 4000.0),
 }
 
@@ -419,16 +477,16 @@ BAD_RANGES = {
         WrongAnswer("any range", filters_of_any_range, "0 <= low < high <= rate / 2"),
         WrongAnswer("order checked only", filters_checking_order, "0 <= low < high <= rate / 2"),
         WrongAnswer(
-            "half the rate excluded", filters_without_half_the_rate, "valid limits",
+            "half the rate excluded", filters_without_half_the_rate, "valid limit",
         ),
-        WrongAnswer("0 Hz excluded", filters_above_0_hertz, "valid limits"),
-        WrongAnswer("the library's", library_filterbank, "Write the rule yourself"),
+        WrongAnswer("0 Hz excluded", filters_above_0_hertz, "valid limit"),
+        WrongAnswer("the library's", filters_of_the_library, "Write the rule yourself"),
         WrongAnswer("the library's itself", mel_filter_bank, "Write the rule yourself"),
         WrongAnswer("no return", lambda *_: None, "Is a `return` missing"),
     ],
 )  # fmt: skip
 def check_filterbank(mel_filterbank: Callable[..., np.ndarray]) -> str:
-    """Judge `mel_filterbank(n_mels, n_fft, rate, low, high)` on eight sets of arguments."""
+    """Judge `mel_filterbank(n_mels, n_fft, rate, low, high)` on ten sets of arguments."""
     expect_no_library(mel_filterbank)
     largest = 0.0
     for what, (call, hint) in CASES.items():
@@ -444,7 +502,7 @@ def check_filterbank(mel_filterbank: Callable[..., np.ndarray]) -> str:
 
 def _expect_filters(mel_filterbank: Callable, what: str, call: tuple, hint: str) -> float:
     """Raise NotYet unless the filters are the library's; return the largest difference."""
-    expected = library_filterbank(*call)
+    expected = reference_filterbank(*call)
     result = expect_result(mel_filterbank, call, what, hint)
     values = np.array(as_lists(result)) if isinstance(result, (list, tuple)) else result
     expect_shape(
@@ -455,9 +513,10 @@ def _expect_filters(mel_filterbank: Callable, what: str, call: tuple, hint: str)
     if not len(wrong):
         return float(np.abs(values - expected).max())
     band, bin_number = (int(i) for i in wrong[0])
-    why = diagnose(mel_filterbank, [known for known, _ in CASES.values()], MISTAKES)
+    calls = [known for known, _ in CASES.values()]
+    why = explain(mel_filterbank, calls, list(CASES).index(what), MISTAKES)
     if not why and what != "the example":
-        why = f"Does your code use `rate` and `n_fft`? {hint}"
+        why = f"{hint} Compare your edges with these first."
     raise NotYet(
         f"for {what}, filter {band} is {values[band, bin_number]:.6f} at "
         f"{bin_number * call[2] / call[1]:g} Hz, expected {expected[band, bin_number]:.6f}; its "

@@ -4,14 +4,14 @@ import copy
 import dis
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from openmodels.check import NotYet
-from openmodels.exercises.known_mistakes import as_lists
+from openmodels.check import NotYet, WrongAnswer
+from openmodels.exercises.known_mistakes import as_lists, diagnose
 
 # A function of these packages that solves the exercise is what the answer is compared with.
 LIBRARIES = ("transformers", "openmodels", "librosa", "torchaudio", "whisper")
@@ -91,6 +91,7 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
     except Exception as error:
         text = f"for {what} {name_of(function)} raised {type(error).__name__} ({error})"
         place = _line_of(error, function)
+        hint = "" if isinstance(error, (AttributeError, NameError, TypeError)) else hint
         raise NotYet(f"{text}{place}, but the input is valid. {hint}".strip()) from error
     for before, after in zip(call, arguments, strict=True):
         if np.shape(before) != np.shape(after) or as_lists(before) != as_lists(after):
@@ -99,6 +100,22 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
                 "result of an operation that does not change the original."
             )
     return result
+
+
+def explain(
+    answer: Callable, probes: Sequence[tuple], wrong: int, mistakes: Sequence[WrongAnswer],
+    rtol: float = 1e-3,
+) -> str:  # fmt: skip
+    """Return the message of a known mistake that the answer makes, or "".
+
+    wrong: the first probe with a wrong result. If no mistake agrees with the answer on every
+    probe, the answer may have several; then the only one that agrees up to this probe is named.
+    """
+    if message := diagnose(answer, probes, mistakes, rtol):
+        return message
+    begin = probes[: wrong + 1]
+    messages = {diagnose(answer, begin, [mistake], rtol) for mistake in mistakes} - {""}
+    return messages.pop() if len(messages) == 1 else ""
 
 
 def _line_of(error: Exception, function: Callable) -> str:

@@ -97,41 +97,41 @@ class QwenCall(NamedTuple):
         return across * down + MARKERS_OF_QWEN
 
 
-def qwen_without_markers(*call: int) -> int:
+def _without_markers(*call: int) -> int:
     return reference_qwen(*call) - MARKERS_OF_QWEN
 
 
-def qwen_patches(*call: int) -> int:
+def _patches(*call: int) -> int:
     return (reference_qwen(*call) - 2) * QwenCall(*call).merge ** 2 + 2
 
 
-def qwen_unmerged(*call: int) -> int:
+def _unmerged(*call: int) -> int:
     return reference_qwen(*QwenCall(*call)._replace(merge=1))
 
 
-def qwen_by_area(*call: int) -> int:
+def _by_area(*call: int) -> int:
     fields = QwenCall(*call)
     area = math.prod(fields.sides)
     return min(max(area, fields.low), fields.high) // fields.unit**2 + 2
 
 
-def qwen_fixed_unit(*call: int) -> int:
+def _fixed_unit(*call: int) -> int:
     return reference_qwen(*call[:4])
 
 
-def qwen_without_max(*call: int) -> int:
+def _without_max(*call: int) -> int:
     return reference_qwen(*QwenCall(*call)._replace(high=10**12))
 
 
-def qwen_without_min(*call: int) -> int:
+def _without_min(*call: int) -> int:
     return reference_qwen(*QwenCall(*call)._replace(low=0))
 
 
-def qwen_without_limits(*call: int) -> int:
+def _without_limits(*call: int) -> int:
     return reference_qwen(*QwenCall(*call)._replace(low=0, high=10**12))
 
 
-def qwen_at_least_one(*call: int) -> int:
+def _at_least_one(*call: int) -> int:
     fields = QwenCall(*call)
     across, down = (max(1, side) for side in rounded_sides(*fields.sides, fields.unit))
     if across * down * fields.unit**2 > fields.high:
@@ -139,7 +139,7 @@ def qwen_at_least_one(*call: int) -> int:
     return across * down + 2
 
 
-def qwen_rounding(call: tuple, rounded: Callable, shrunk: Callable, grown: Callable) -> int:
+def _rounding(call: tuple, rounded: Callable, shrunk: Callable, grown: Callable) -> int:
     """Count with other roundings in the three cases."""
     fields = QwenCall(*call)
 
@@ -157,31 +157,31 @@ def round_half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-def qwen_rounded_down(*call: int) -> int:
-    return qwen_rounding(call, math.floor, math.floor, math.ceil)
+def _rounded_down(*call: int) -> int:
+    return _rounding(call, math.floor, math.floor, math.ceil)
 
 
-def qwen_rounded_up(*call: int) -> int:
-    return qwen_rounding(call, math.ceil, math.floor, math.ceil)
+def _rounded_up(*call: int) -> int:
+    return _rounding(call, math.ceil, math.floor, math.ceil)
 
 
-def qwen_half_up(*call: int) -> int:
-    return qwen_rounding(call, round_half_up, math.floor, math.ceil)
+def _half_up(*call: int) -> int:
+    return _rounding(call, round_half_up, math.floor, math.ceil)
 
 
-def qwen_shrunk_to_nearest(*call: int) -> int:
-    return qwen_rounding(call, round, round, math.ceil)
+def _shrunk_to_nearest(*call: int) -> int:
+    return _rounding(call, round, round, math.ceil)
 
 
-def qwen_grown_to_nearest(*call: int) -> int:
-    return qwen_rounding(call, round, math.floor, round)
+def _grown_to_nearest(*call: int) -> int:
+    return _rounding(call, round, math.floor, round)
 
 
-def qwen_all_to_nearest(*call: int) -> int:
-    return qwen_rounding(call, round, round, round)
+def _all_to_nearest(*call: int) -> int:
+    return _rounding(call, round, round, round)
 
 
-def qwen_scaled_linearly(*call: int) -> int:
+def _scaled_linearly(*call: int) -> int:
     fields = QwenCall(*call)
 
     def new_sides(limit: int) -> list[int]:
@@ -193,13 +193,47 @@ def qwen_scaled_linearly(*call: int) -> int:
     return fields.scaled(*rounded_sides(*fields.sides, fields.unit), new_sides)
 
 
-def qwen_scaling_rounded_sides(*call: int) -> int:
+def _one_unit_first(*call: int) -> int:
+    fields = QwenCall(*call)
+
+    def new_sides(limit: int) -> tuple[int, int]:
+        scaled = shrunk_sides if limit == fields.high else grown_sides
+        return scaled(*fields.sides, limit, fields.unit)
+
+    sides = (max(1, side) for side in rounded_sides(*fields.sides, fields.unit))
+    return fields.scaled(*sides, new_sides)
+
+
+def _comparing_units(*call: int) -> int:
+    fields = QwenCall(*call)
+    sides = rounded_sides(*fields.sides, fields.unit)
+    if math.prod(sides) > fields.high:
+        sides = shrunk_sides(*fields.sides, fields.high, fields.unit)
+    elif math.prod(sides) < fields.low:
+        sides = grown_sides(*fields.sides, fields.low, fields.unit)
+    return math.prod(sides) + 2
+
+
+def _shrinking_rounded_sides(*call: int) -> int:
+    fields = QwenCall(*call)
+    sides = rounded_sides(*fields.sides, fields.unit)
+
+    def new_sides(limit: int) -> list[int]:
+        if limit == fields.low:
+            return list(grown_sides(*fields.sides, limit, fields.unit))
+        scale = math.sqrt(math.prod(fields.sides) / limit)
+        return [max(1, math.floor(side / scale)) for side in sides]
+
+    return fields.scaled(*sides, new_sides)
+
+
+def _scaling_rounded_sides(*call: int) -> int:
     fields = QwenCall(*call)
     across, down = (max(1, side) for side in rounded_sides(*fields.sides, fields.unit))
     return reference_qwen(across * fields.unit, down * fields.unit, *call[2:])
 
 
-def qwen_limiting_original(*call: int) -> int:
+def _limiting_original(*call: int) -> int:
     fields = QwenCall(*call)
     sides = rounded_sides(*fields.sides, fields.unit)
     if math.prod(fields.sides) > fields.high:
@@ -209,7 +243,7 @@ def qwen_limiting_original(*call: int) -> int:
     return math.prod(sides) + 2
 
 
-def qwen_without_floor_of_one(*call: int) -> int:
+def _without_floor_of_one(*call: int) -> int:
     fields = QwenCall(*call)
 
     def new_sides(limit: int) -> list[int]:
@@ -221,24 +255,24 @@ def qwen_without_floor_of_one(*call: int) -> int:
     return fields.scaled(*rounded_sides(*fields.sides, fields.unit), new_sides)
 
 
-def qwen_clamped(*call: int) -> int:
+def _clamped(*call: int) -> int:
     fields = QwenCall(*call)
     count = math.prod(rounded_sides(*fields.sides, fields.unit))
     return min(max(count, fields.low // fields.unit**2), fields.high // fields.unit**2) + 2
 
 
-def qwen_any_ratio(*call: int) -> int:
+def _any_ratio(*call: int) -> int:
     width, height, low, high, patch, merge = QwenCall(*call)
     return math.prod(qwen_units(width, height, low, high, patch * merge)) + 2
 
 
-def qwen_ratio_of_width(*call: int) -> int:
+def _ratio_of_width(*call: int) -> int:
     if call[0] > 200 * call[1]:
         raise ValueError("too wide")
-    return qwen_any_ratio(*call)
+    return _any_ratio(*call)
 
 
-def qwen_ratio_of_200(*call: int) -> int:
+def _ratio_of_200(*call: int) -> int:
     if max(call[:2]) >= 200 * min(call[:2]):
         raise ValueError("too long")
     return reference_qwen(*call)
@@ -246,78 +280,96 @@ def qwen_ratio_of_200(*call: int) -> int:
 
 QWEN_MISTAKES = [
     WrongAnswer(
-        "no markers", qwen_without_markers,
+        "no markers", _without_markers,
         "The two markers, start and end of the picture, are missing.",
     ),
     WrongAnswer(
-        "patches", qwen_patches,
+        "patches", _patches,
         "You count patches: merge x merge of them become one token.",
     ),
     WrongAnswer(
-        "unit without merge", qwen_unmerged,
+        "unit without merge", _unmerged,
         "The unit is patch * merge pixels; yours has the side of one patch.",
     ),
     WrongAnswer(
-        "by area", qwen_by_area,
+        "by area", _by_area,
         "Dividing the area is only an estimate: each side is rounded to whole units.",
     ),
     WrongAnswer(
-        "fixed unit", qwen_fixed_unit,
+        "fixed unit", _fixed_unit,
         "The unit is patch * merge; your code always uses 28 pixels.",
     ),
     WrongAnswer(
-        "no limits", qwen_without_limits,
+        "no limits", _without_limits,
         "Your count ignores both limits, `min_pixels` and `max_pixels`.",
     ),
-    WrongAnswer("no upper limit", qwen_without_max, "Your count ignores `max_pixels`."),
-    WrongAnswer("no lower limit", qwen_without_min, "Your count ignores `min_pixels`."),
+    WrongAnswer("no upper limit", _without_max, "Your count ignores `max_pixels`."),
+    WrongAnswer("no lower limit", _without_min, "Your count ignores `min_pixels`."),
     WrongAnswer(
-        "at least one unit instead of the lower limit", qwen_at_least_one,
+        "at least one unit instead of the lower limit", _at_least_one,
         "Your count ignores `min_pixels`: a small picture is enlarged to that many pixels.",
     ),
     WrongAnswer(
-        "rounded down", qwen_rounded_down,
+        "rounded down", _rounded_down,
         "Within the limits, each side is rounded to the nearest multiple, not down.",
     ),
     WrongAnswer(
-        "rounded up", qwen_rounded_up,
+        "rounded up", _rounded_up,
         "Within the limits, each side is rounded to the nearest multiple, not up.",
     ),
     WrongAnswer(
-        "half rounded up", qwen_half_up,
+        "half rounded up", _half_up,
         "A side halfway between two multiples is rounded as by Python's `round`: to the even one.",
     ),
     WrongAnswer(
-        "shrunk to the nearest", qwen_shrunk_to_nearest,
+        "shrunk to the nearest", _shrunk_to_nearest,
         "Above `max_pixels`, sides are rounded down, so that the limit holds.",
     ),
     WrongAnswer(
-        "grown to the nearest", qwen_grown_to_nearest,
+        "grown to the nearest", _grown_to_nearest,
         "Below `min_pixels`, sides are rounded up, so that the limit holds.",
     ),
     WrongAnswer(
-        "always to the nearest", qwen_all_to_nearest,
+        "always to the nearest", _all_to_nearest,
         "Outside the limits, sides are not rounded to the nearest: down above `max_pixels`, up "
         "below `min_pixels`.",
     ),
     WrongAnswer(
-        "no square root", qwen_scaled_linearly,
+        "no square root", _scaled_linearly,
         "s scales both sides, so the area changes by s * s: take the square root.",
     ),
     WrongAnswer(
-        "rounded sides scaled", qwen_scaling_rounded_sides,
+        "rounded sides scaled", _scaling_rounded_sides,
         "Outside the limits, scale the original sides, not the rounded ones.",
     ),
     WrongAnswer(
-        "limits of the original picture", qwen_limiting_original,
+        "rounded sides shrunk", _shrinking_rounded_sides,
+        "Above `max_pixels`, shrink the original sides, not the rounded ones.",
+    ),
+    WrongAnswer(
+        "units compared with pixels", _comparing_units,
+        "The limits are in pixels, and you compare numbers of units: multiply by unit**2 first.",
+    ),
+    WrongAnswer(
+        "one unit first", _one_unit_first,
+        "You raise a side to one unit before you compare with the limits. It may be 0 there: the "
+        "picture then has fewer than `min_pixels`, and both sides grow.",
+    ),
+    WrongAnswer(
+        "limits of the original picture", _limiting_original,
         "Compare the area of the rounded sides with the limits, not width * height.",
     ),
     WrongAnswer(
-        "sides of no unit", qwen_without_floor_of_one,
+        "sides of no unit", _without_floor_of_one,
         "Above `max_pixels`, a side has at least one unit: rounding down may return 0.",
     ),
     WrongAnswer(
-        "count clamped", qwen_clamped,
+        "count clamped", _clamped,
         "The limits change the sides, not the count: both sides are scaled, then rounded.",
     ),
 ]  # fmt: skip
+RATIO_MISTAKES = [
+    WrongAnswer("any ratio", _any_ratio, "more than 200 times the other"),
+    WrongAnswer("ratio of the width", _ratio_of_width, "10 x 2010"),
+    WrongAnswer("ratio below 200", _ratio_of_200, "exactly 200 is valid"),
+]
