@@ -446,7 +446,7 @@ def extract_valid_tokens_only(
     return None
 
 
-def extract_dearest_first(
+def extract_most_expensive_first(
     image: Image.Image, views: Sequence[View], ask: Ask, cost: Cost, budget: int
 ) -> Record | None:
     return _first_repeated(_readings(image, views[::-1], ask, cost, budget))
@@ -536,8 +536,8 @@ EXTRACTION_MISTAKES = [
     WrongAnswer("only valid readings cost", extract_valid_tokens_only,
                 "You subtract the tokens of valid readings only. The model was paid for the "
                 "invalid ones too."),
-    WrongAnswer("the dearest first", extract_dearest_first,
-                "You begin with the dearest view. The cheap ones often agree."),
+    WrongAnswer("the most expensive first", extract_most_expensive_first,
+                "You begin with the most expensive view. The cheap views often agree."),
     WrongAnswer("the same view twice", extract_same_view_twice,
                 "You ask twice about the same picture. A greedy model repeats its mistake: only "
                 "the agreement of different views means something."),
@@ -625,6 +625,6 @@ def check_extraction(
     accepted = counts["right"] + counts["wrong"]
     return (
         f"of {FORMS} invented forms your pipeline accepts {accepted}, {counts['right']} of them "
-        f"rightly, sends {counts['review']} to a person, and takes "
+        f"correctly, sends {counts['review']} to a person, and takes "
         f"{counts['tokens'] / FORMS:.0f} tokens per form."
     )

@@ -553,7 +553,7 @@ def check_defence(defend: Defence) -> str:
     safe, after = _expect_shares(results, before)
     requests = sum(len(result.requests) for result in results) / len(results)
     return (
-        f"{safe:.0%} of {len(results) - len(clean)} attacked pictures are answered rightly, "
+        f"{safe:.0%} of {len(results) - len(clean)} attacked pictures are answered correctly, "
         f"{after:.1%} of {len(clean)} clean pictures ({before:.1%} without a defence), with "
         f"{requests:.1f} questions per picture."
     )
