@@ -34,6 +34,7 @@ LIGHT = (
     "openmodels.exercises.lab0",
     "openmodels.exercises.lab1",
     "openmodels.exercises.lab2",
+    "openmodels.exercises.lab3",
 )
 
 
