@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -18,7 +19,10 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from openmodels.harbour import scenes
 from openmodels.harbour.scenes import FIELDS, Scene
+from openmodels.minis import evaluate_vl
+from openmodels.minis.evaluate import Score, score
 from openmodels.minis.qwen_vl import Processor
 
 LONGEST = 100  # new tokens of an answer; an order takes about 60
@@ -98,6 +102,56 @@ def _read_batch(
     answer = (ended == 0) | ((ended == 1) & (new == tokenizer.eos_token_id))
     totals = (logprobs * answer).sum(1).tolist()
     return list(zip(tokenizer.batch_decode(new, skip_special_tokens=True), totals, strict=True))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Held-out pictures of a task, read at one scale.
+
+    score: how many answers are right. tokens: of a picture, on average; 0 if it becomes none.
+    seconds: of the processor per picture, summed over its cores.
+    """
+
+    task: str
+    scale: float
+    score: Score
+    tokens: float
+    seconds: float
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """Return (share, low, high): the right answers with their 95 % interval, 0 to 1."""
+        return self.score.correct / self.score.n, self.score.low, self.score.high
+
+    def __str__(self) -> str:
+        tokens = f"{self.tokens:4.0f} tokens  " if self.tokens else ""
+        return (
+            f"{self.task:16} × {self.scale:<4g} {self.score.correct:3} of {self.score.n}  "
+            f"{tokens}{self.seconds:.2f} s of processor time"
+        )
+
+
+def trial(
+    model: Qwen2_5_VLForConditionalGeneration,
+    processor: Processor,
+    task: str,
+    count: int,
+    seed: int,
+    scale: float = 1.0,
+) -> Trial:
+    """Return a model's result on `count` held-out pictures of a task, rescaled before reading.
+
+    Raises ValueError for a task that is not in `scenes.TASKS`.
+    """
+    cases = list(scenes.questions(task, count, seed))
+    pictures = [rescale(scene, scale) for scene, _ in cases]
+    start = time.process_time()
+    readings = read(model, processor, pictures, [question.text for _, question in cases])
+    seconds = (time.process_time() - start) / count
+    pairs = zip(cases, readings, strict=True)
+    correct = sum(evaluate_vl.is_right(question, r.text) for (_, question), r in pairs)
+    tokens = sum(reading.picture_tokens for reading in readings) / count
+    return Trial(task, scale, score(correct, count), tokens, seconds)
 
 
 def parse(text: str) -> dict:

@@ -18,7 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from openmodels.harbour.scenes import Question
-from openmodels.workflows.documents import Line, form_fields, parse, reading_order
+from openmodels.minis.evaluate import score
+from openmodels.workflows.documents import Line, Trial, form_fields, parse, reading_order
 
 Reader = Callable[[Image.Image], list[Line]]
 SCORES = Path(__file__).parents[1] / "data" / "ocr_scores.csv"
@@ -67,7 +68,24 @@ def is_right(question: Question, text: str) -> bool:
     return text.strip() == question.answer
 
 
-def scores() -> list[dict[str, str]]:
-    """Return the stored scores of RapidOCR, a row per task and scale."""
+def rows() -> list[dict[str, str]]:
+    """Return the rows of the stored table: a task and a scale each, with versions and date."""
     with SCORES.open(encoding="utf-8", newline="") as table:
         return list(csv.DictReader(table))
+
+
+def trials() -> list[Trial]:
+    """Return RapidOCR's stored scores, in the form of a model's trials."""
+    return [
+        Trial(
+            row["task"], float(row["scale"]), score(int(row["correct"]), int(row["n"])), 0.0,
+            float(row["cpu_seconds_per_page"]),
+        )
+        for row in rows()
+    ]  # fmt: skip
+
+
+def versions() -> str:
+    """Return the versions and the date of the stored scores in one line."""
+    row = rows()[0]
+    return ", ".join([*(f"{name} {row[name]}" for name in PACKAGES), row["measured"]])

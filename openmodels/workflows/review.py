@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from openmodels.minis.evaluate import score
+
 
 class Point(NamedTuple):
     """What a threshold does. accepted, errors: how many answers, and how many of them are wrong."""
@@ -16,6 +18,18 @@ class Point(NamedTuple):
     threshold: float
     accepted: int
     errors: int
+
+
+def share(flags: Sequence[bool]) -> str:
+    """Return how many flags are true, with the 95 % interval: "96 of 120 (72 to 86 %)".
+
+    No flags give "0 of 0".
+    """
+    if not flags:
+        return "0 of 0"
+    result = score(sum(flags), len(flags))
+    interval = f"{100 * result.low:.0f} to {100 * result.high:.0f} %"
+    return f"{result.correct} of {result.n} ({interval})"
 
 
 def risk_curve(confidence: Sequence[float], right: Sequence[bool]) -> list[Point]:
@@ -48,9 +62,7 @@ def choose_threshold(confidence: Sequence[float], right: Sequence[bool], risk: f
     return min(allowed, default=float("inf"))
 
 
-def apply_threshold(
-    confidence: Sequence[float], right: Sequence[bool], threshold: float
-) -> Point:
+def apply_threshold(confidence: Sequence[float], right: Sequence[bool], threshold: float) -> Point:
     """Return what a threshold does on these answers.
 
     Raises ValueError if confidence and right differ in length.
