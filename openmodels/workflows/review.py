@@ -62,15 +62,6 @@ def choose_threshold(confidence: Sequence[float], right: Sequence[bool], risk: f
     return min(allowed, default=float("inf"))
 
 
-def apply_threshold(confidence: Sequence[float], right: Sequence[bool], threshold: float) -> Point:
-    """Return what a threshold does on these answers.
-
-    Raises ValueError if confidence and right differ in length.
-    """
-    accepted = [ok for c, ok in zip(confidence, right, strict=True) if c >= threshold]
-    return Point(threshold, len(accepted), accepted.count(False))
-
-
 def cost(point: Point, total: int, review_cost: float, error_cost: float) -> float:
     """Return what `total` answers cost: a person checks the remaining ones, and errors are paid.
 

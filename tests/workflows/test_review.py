@@ -25,15 +25,6 @@ def test_the_threshold_is_the_lowest_with_the_risk():
     assert review.choose_threshold([0.9], [False], 0.1) == math.inf
 
 
-@pytest.mark.parametrize("point", review.risk_curve(CONFIDENCE, RIGHT))
-def test_a_threshold_accepts_what_the_curve_states(point):
-    assert review.apply_threshold(CONFIDENCE, RIGHT, point.threshold) == point
-
-
-def test_an_infinite_threshold_accepts_nothing():
-    assert review.apply_threshold(CONFIDENCE, RIGHT, math.inf) == Point(math.inf, 0, 0)
-
-
 def test_cost_adds_reviews_and_errors():
     assert review.cost(Point(0.4, 4, 1), 5, review_cost=2.0, error_cost=10.0) == 12.0
     assert review.cost(Point(math.inf, 0, 0), 5, 2.0, 10.0) == 10.0
