@@ -409,14 +409,18 @@ def heat(
 
 
 def images(
-    panels: Mapping[str, Image.Image], contents: Sequence[str] = (), *, conclusion: str = ""
+    panels: Mapping[str, Image.Image],
+    contents: Sequence[str] = (),
+    *,
+    side: float = 2,
+    conclusion: str = "",
 ) -> DescribedFigure:
     """Show pictures side by side in their own colours, from title to picture.
 
     contents: what each picture shows, e.g. the answer to the question in its title. Titles and
-    contents become the alt text; they are not drawn.
+    contents become the alt text; they are not drawn. side: inches of the square around a picture.
     """
-    figure, axes = canvas(len(panels), width=2 * len(panels), height=2)
+    figure, axes = canvas(len(panels), width=side * len(panels), height=side)
     for axis, picture in zip(axes, panels.values(), strict=True):
         axis.imshow(picture)
         axis.set_axis_off()

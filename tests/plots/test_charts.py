@@ -168,6 +168,8 @@ def test_pictures_keep_their_colours():
     flag = Image.new("RGB", (64, 64), "red")
     figure = plots.images({"What colour is the flag?": flag}, ["red"])
     assert figure.alt == "A picture. What colour is the flag? red."
+    assert list(figure.get_size_inches()) == [2, 2]
+    assert list(plots.images({"a flag": flag, "a sail": flag}, side=4).get_size_inches()) == [8, 4]
     assert plots.images({"a flag": flag, "a sail": flag}).alt.endswith(
         "side by side. a flag. a sail."
     )
