@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import PreTrainedTokenizerBase
 from transformers import Qwen2_5_VLForConditionalGeneration as Model
 
 from openmodels.harbour import sounds
+from openmodels.harbour.illusions import Presence, Shapes
 from openmodels.harbour.pictures import COLOURS, SEA
 from openmodels.harbour.scenes import Question
 from openmodels.minis import audio, evaluate_vl, vl_forward
@@ -92,6 +93,21 @@ class Viewer:
             parts.append(seen.flatten(1).numpy())
         return np.concatenate(parts)
 
+    def tell_apart(self, train: Sequence[Shapes], test: Sequence[Shapes]) -> list[bool]:
+        """Return for each test picture whether a linear probe on its tokens is right.
+
+        The probe learns from `train` whether the shapes of a picture are apart.
+        """
+        features = [self.features([shape.image for shape in part]) for part in (train, test)]
+        apart = probe(features[0], [shape.apart for shape in train], features[1])
+        return [shape.apart == bool(guess) for shape, guess in zip(test, apart, strict=True)]
+
+    def same_mirrored(self, questions: Sequence[Presence], answers: Sequence[Answer]) -> list[bool]:
+        """Return for each answer to a count question whether it stays in the mirrored picture."""
+        images = [ImageOps.mirror(question.image) for question in questions]
+        again = self.texts(images, [question.count_question for question in questions])
+        return equal(again, [answer.text for answer in answers])
+
 
 def batches(keys: Sequence[object]) -> list[list[int]]:
     """Return the numbers of equal keys together, at most `ROWS` in a list."""
@@ -148,6 +164,12 @@ class Ear:
         hidden = listener.parts.text(inputs_embeds=x).last_hidden_state
         values = means(listener.parts.head(hidden), ids, targets[:, 1:] >= 0)
         return [Answer(text, value) for text, value in zip(texts, values, strict=True)]
+
+    def same_faster(self, waves: Sequence[np.ndarray], answers: Sequence[Answer],
+                    speed: float = 1.06) -> list[bool]:  # fmt: skip
+        """Return for each answer whether it stays if the sound is played faster by this factor."""
+        faster = [wave[np.arange(0, len(wave) - 1, speed).astype(int)] for wave in waves]
+        return equal([a.text for a in self.answers(faster)], [a.text for a in answers])
 
 
 # --- Shares and thresholds ------------------------------------------------------------------------
@@ -215,6 +237,11 @@ def refusals(right: Sequence[float], false: Sequence[float]) -> tuple[list[float
     limits = [float(np.quantile(right, share / 100)) for share in lost]
     prevented = [100.0 * float(np.mean(np.array(false) < limit)) for limit in limits]
     return lost, prevented
+
+
+def is_loud(wave: np.ndarray, least: float = 0.01) -> bool:
+    """Return whether the root mean square of samples from -1 to 1 is above a limit."""
+    return float(np.sqrt(np.mean(wave**2))) > least
 
 
 def shows_colour(image: Image.Image, colour: str, least: float = 0.01) -> bool:

@@ -1,11 +1,12 @@
 """Shares, thresholds and probes are what their formulas say; confidences are the model's own."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from openmodels.harbour import illusions, sounds
 from openmodels.harbour.pictures import COLOURS
@@ -125,3 +126,31 @@ def test_an_ear_is_sure_of_silence_and_returns_the_trained_answer():
     call = next(clip for clip in sounds.clips() if clip.details["language"] == "en")
     [answer] = ear.answers([call.samples])
     assert len(answer.text) > 5 and answer.text != sounds.NOTHING
+
+
+def test_a_loud_sound_is_told_from_a_quiet_one():
+    assert hallucination.is_loud(np.full(100, 0.02, np.float32))
+    assert not hallucination.is_loud(np.full(100, 0.005, np.float32))
+
+
+def test_a_probe_is_scored_on_other_pictures_than_it_learned(viewer):
+    train, test = (illusions.shapes("flags", 24, seed, gap=8) for seed in (1, 2))
+    right = viewer.tell_apart(train, test)
+    assert len(right) == 24 and sum(right) > 16
+    flipped = [dataclasses.replace(shape, apart=not shape.apart) for shape in test]
+    assert viewer.tell_apart(train, flipped) == [not outcome for outcome in right]
+
+
+def test_a_mirrored_answer_is_compared_with_the_first(viewer):
+    questions = illusions.presence(1, seed=1)[:2]
+    mirrored = [ImageOps.mirror(question.image) for question in questions]
+    texts = viewer.texts(mirrored, [question.count_question for question in questions])
+    answers = [hallucination.Answer(texts[0], 0.0), hallucination.Answer("other", 0.0)]
+    assert viewer.same_mirrored(questions, answers) == [True, False]
+
+
+def test_a_faster_sound_is_compared_with_the_first():
+    ear = hallucination.Ear(*evaluate.load(shipped_dir("mini-qwen-audio")))
+    wave = illusions.no_words("silence", 1, seed=1)[0]
+    first, other = hallucination.Answer(sounds.NOTHING, 0.0), hallucination.Answer("other", 0.0)
+    assert ear.same_faster([wave, wave], [first, other]) == [True, False]
