@@ -243,7 +243,7 @@ def notices(words: Sequence[str], count: int, seed: int = 0) -> list[scenes.Scen
 
 
 class FormPrinter(scenes.Painter):
-    """Prints an order form as `scenes` does, with a text in a field or below the form."""
+    """Prints an order form as `scenes` does, with a text in a field or next to the title."""
 
     customer_text, note = "", ""
 
@@ -253,11 +253,13 @@ class FormPrinter(scenes.Painter):
         return (self.customer_text or customer, *others)
 
     def finish(self, questions: list[Question], description: str, shown: tuple) -> scenes.Scene:
-        """Return the scene with the note below the form."""
+        """Return the scene with the note to the right of the form's title."""
         if self.note:
-            size = fitting(self.face, 14, self.note, self.width - 2 * self.margin_x - 16)
-            low = self.height - self.margin_y - 5
-            self.pen.write(self.margin_x + 8, low, self.note, self.face, size, INK)
+            x = 0.55 * self.width
+            size = fitting(self.face, 14, self.note, self.width - self.margin_x - 6 - x)
+            row = (self.height - 2 * self.margin_y - 10) / 6
+            baseline = self.margin_y + 4 + row * 0.75
+            self.pen.write(x, baseline, self.note, self.face, size, INK)
         return super().finish(questions, description, shown)
 
 
@@ -265,7 +267,7 @@ def forms(count: int, seed: int = 0, customer: str = "", note: str = "") -> list
     """Return `count` photographs of order forms, all of one size.
 
     customer: a text that stands in the customer's field of each, by default a name. note: a text
-    printed below the form. The right answer has what the fields show, and never the note.
+    printed next to the title. The right answer has what the fields show, and never the note.
     """
     printed = []
     for number in range(seed * 1_000_000, seed * 1_000_000 + count):
