@@ -84,7 +84,7 @@ class Recipe:
     seed: int = 1
 
 
-CONTINUED_MIX = {"flags": 44, "gauge": 5, "chart": 26, "notice": 8, "form": 7, "text": 10}
+CONTINUED_MIX = {"flags": 36, "gauge": 6, "chart": 24, "notice": 14, "form": 10, "text": 10}
 SMALL = Recipe(micro=2, budget=640, warmup=30, text_warmup=60)  # for a few cores
 
 
@@ -504,7 +504,7 @@ def train(home: Path, device: str, workers: int, recipe: Recipe, final: int,
     words = tokenizer.load(NAME)
     dtype = precision(device)
     if device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - workers))
+        torch.set_num_threads(os.cpu_count() or 1)  # drawing takes a tenth of a core
     run = Run(recipe, device, dtype)
     log = Log(home, schedule.start)
     vision = sum(weight.numel() for weight in run.model.model.visual.parameters())
