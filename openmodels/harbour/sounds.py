@@ -384,8 +384,11 @@ def read_wav(path: Path | str) -> np.ndarray:
 
 
 def write_wav(path: Path | str, samples: np.ndarray) -> None:
-    """Write samples from -1 to 1, shape (samples,), as a 16-bit mono WAV file at 16 kHz."""
-    with wave.open(str(path), "wb") as file:
+    """Write samples from -1 to 1, shape (samples,), as a 16-bit mono WAV file at 16 kHz.
+
+    Raises TypeError if `path` is no path; `serving.wav.encode` returns the bytes instead.
+    """
+    with wave.open(str(Path(path)), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE)

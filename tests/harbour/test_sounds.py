@@ -1,6 +1,7 @@
 """Sounds with one right answer: seeded, in splits that share nothing, true to what was drawn."""
 
 import hashlib
+import io
 import random
 import subprocess
 import sys
@@ -209,3 +210,10 @@ def test_shipped_clips_are_held_out_and_small():
     assert {file.name for file in sounds.CLIPS.glob("*.wav")} == {
         f"call-{number:02}.wav" for number in range(1, len(clips) + 1)
     }
+
+
+def test_a_buffer_is_not_taken_for_the_name_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError):
+        sounds.write_wav(io.BytesIO(), np.zeros(160, np.float32))
+    assert list(tmp_path.iterdir()) == []
