@@ -14,6 +14,7 @@ import random
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,9 @@ MEANINGS = {
 }
 BLASTS = {"short": 0.28, "long": 0.85}  # seconds
 MOST_BLASTS, MOST_STROKES = 5, 8
+PATTERNS = [
+    pattern for size in range(1, MOST_BLASTS + 2) for pattern in product(BLASTS, repeat=size)
+]
 
 
 @dataclass(frozen=True)
@@ -213,16 +217,21 @@ def english_call(rng: random.Random) -> Call:
 
 
 def chinese_call(rng: random.Random) -> Call:
-    """Return a call of Chinese words: a ship on a day, a number of goods, a price, or help."""
+    """Return a call of Chinese words: a ship on a day, a number of goods, a price, or help.
+
+    Half of the sentences about a ship, a price or help also have a number, so that each intent
+    has many combinations, some of them held out.
+    """
     day = rng.choice((*DAYS_ZH.values(), "明天", "今天"))
     number, good = rng.choice(NUMBERS_ZH), rng.choice(CALLS_ZH)
+    count = number if rng.random() < 0.5 else ""
     intent, text = rng.choice(
         (
-            ("arrive", f"大船{day}来"),
-            ("leave", f"大船{day}走"),
+            ("arrive", f"大船{day}{count}来"),
+            ("leave", f"大船{day}{count}走"),
             ("send", f"{day}{number}{good}"),
-            ("price", f"{good}价格"),
-            ("help", f"{day}请帮助"),
+            ("price", f"{count}{good}价格"),
+            ("help", f"{day}{count}请帮助"),
         )
     )
     return Call(text, text, intent, "zh")
@@ -287,11 +296,19 @@ class Shore:
         return place(pieces, gaps, rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.4))
 
     def pattern(self) -> tuple[str, ...]:
-        """Return one to five blasts at random, each "short" or "long"."""
+        """Return one to five blasts at random, each "short" or "long".
+
+        In training, all patterns of up to six blasts are equally likely, so that there are many.
+        """
+        if not self.test:
+            return self.rng.choice(PATTERNS)
         return tuple(self.rng.choices(tuple(BLASTS), k=self.rng.randint(1, MOST_BLASTS)))
 
     def foghorn(self) -> Clip:
-        """Return one to five blasts, short and long; which they are. Test patterns are held out."""
+        """Return one to five blasts (six in training), short and long; which they are.
+
+        Test patterns are held out.
+        """
         pattern = self.draw(self.pattern)
         words = " ".join(pattern)
         answer = f"foghorn: {words}"

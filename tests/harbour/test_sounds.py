@@ -209,3 +209,20 @@ def test_shipped_clips_are_held_out_and_small():
     assert {file.name for file in sounds.CLIPS.glob("*.wav")} == {
         f"call-{number:02}.wav" for number in range(1, len(clips) + 1)
     }
+
+
+@pytest.mark.parametrize("test", (False, True))
+def test_every_chinese_intent_occurs_in_both_splits(test):
+    rng = random.Random(5)
+    calls = [sounds.draw_call(rng, test, chinese=1.0) for _ in range(400)]
+    texts = {}
+    for call in calls:
+        texts.setdefault(call.intent, set()).add(call.text)
+    assert set(texts) == {"arrive", "leave", "send", "price", "help"}
+    assert all(len(sentences) >= 5 for sentences in texts.values())
+
+
+def test_training_hears_longer_patterns_than_the_test():
+    train, test = make_clips("foghorn", "train"), make_clips("foghorn", "test")
+    longest = [max(len(c.answer["content"].split()) - 1 for c in clips) for clips in (train, test)]
+    assert longest == [sounds.MOST_BLASTS + 1, sounds.MOST_BLASTS]
