@@ -262,6 +262,7 @@ def card_results(scores: dict, model: Model, counts: Counts, seed: int) -> dict:
     """Return the content of scores.json: `all_scores` with what a card states first."""
     return {
         "date": date.today().isoformat(),
+        "device": device_name(model.device),
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
         "count": counts.of("masked", None),
@@ -270,6 +271,11 @@ def card_results(scores: dict, model: Model, counts: Counts, seed: int) -> dict:
         "tasks": tasks_of(scores),
         **scores,
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device as a card names it."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
 def quick_scores(listener: Listener, calls: Bank, codes: Bank, count: int) -> dict[str, float]:
@@ -398,7 +404,11 @@ def main() -> None:
     noisy, full, full_noisy = options.fewer or [options.count] * 3
     counts = Counts((options.count, noisy), (full, full_noisy))
     scores = all_scores(listener, calls, codes, counts, options.seed)
-    text = json.dumps(card_results(scores, model, counts, options.seed), indent=1)
+    results = card_results(scores, model, counts, options.seed)
+    if options.out and options.out.exists():  # how the model was trained stays
+        stored = json.loads(options.out.read_text(encoding="utf-8"))
+        results |= {key: stored[key] for key in ("run",) if key in stored}
+    text = json.dumps(results, indent=1)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import time
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -126,7 +127,7 @@ class Run:
 
         rows: at least 3. codes: share of the rows, at most CALL_SHARE + CODE_SHARE.
         """
-        n_codes = round(rows * codes)
+        n_codes = min(round(rows * codes), rows - 1)
         n_calls = min(round(rows * (CALL_SHARE + CODE_SHARE - codes)), rows - n_codes - 1)
         n_nothing = rows - n_codes - n_calls
         waves, valid, prompts, spelled = [], [], [], []
@@ -252,7 +253,7 @@ class Run:
                     line |= self.check()
                 self.log.append(line)
                 print(json.dumps(line), flush=True)
-                self.save(self.options.out, {})
+                self.save(self.options.out, self.record())
                 looked = time.monotonic()
 
     # ------------------------------------------------------------------ results
@@ -272,13 +273,21 @@ class Run:
         scores = evaluate_audio.all_scores(
             self.listener, self.test_calls, self.test_codes, counts, 0
         )
-        gpu = self.device.startswith("cuda")
+        return evaluate_audio.card_results(scores, self.model, counts, 0) | self.record()
+
+    def record(self) -> dict[str, dict]:
+        """Return how the model was trained, as "run"; in it, as "start", the run it continues."""
+        options = self.options
         run = {
             "steps": self.steps, "clips": self.heard, "minutes": self.minutes,
-            "calls": len(self.calls), "codes": len(self.codes),
-            "device": torch.cuda.get_device_name() if gpu else "cpu",
+            "calls": len(self.calls), "codes": len(self.codes), "date": date.today().isoformat(),
+            "chinese": options.chinese, "foghorn": options.foghorn, "rate": options.rate,
+            "device": torch.cuda.get_device_name() if self.device.startswith("cuda") else "cpu",
         }  # fmt: skip
-        return evaluate_audio.card_results(scores, self.model, counts, 0) | {"run": run}
+        file = options.start and options.start / "scores.json"
+        if file and file.exists():
+            run["start"] = json.loads(file.read_text(encoding="utf-8"))["run"]
+        return {"run": run}
 
     def save(self, home: Path, scores: dict) -> None:
         """Write weights by module (bfloat16), the log and the scores."""
@@ -362,7 +371,7 @@ def main() -> None:
     options = build_parser().parse_args()
     run = Run(options)
     run.train()
-    run.save(options.out, {})  # before the scores: they take a while
+    run.save(options.out, run.record())  # before the scores: they take a while
     if options.unscored:
         return
     scores = run.final_scores()
