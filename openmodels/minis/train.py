@@ -223,14 +223,7 @@ class Run:
         self.model = model_class.from_config(
             config, attn_implementation="eager", trust_remote_code=False
         )
-        if self.recipe.start == "heads":
-            heads.start_copying(self.model)
-            heads.start_reading(self.model, self.tokenizer)
-        elif self.recipe.start == name:
-            self.model.load_state_dict(evaluate.load(shipped_dir(name))[0].state_dict())
-        elif self.recipe.start:
-            parent, parent_tokenizer = evaluate.load(weights_dir(self.recipe.start))
-            upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
+        self.initialise()
         self.model.to(device).train()
         self.model.config.use_cache = False
         cast(self.model, dtype)
@@ -272,6 +265,17 @@ class Run:
         self.tokens = self.steps = 0
         self.seconds = 0.0
         self.home, self.dtype, self.checkpoint = home, dtype, home / "checkpoint"
+
+    def initialise(self) -> None:
+        """Set the weights that the recipe starts from: heads, its own, or those of a parent."""
+        if self.recipe.start == "heads":
+            heads.start_copying(self.model)
+            heads.start_reading(self.model, self.tokenizer)
+        elif self.recipe.start == self.name:
+            self.model.load_state_dict(evaluate.load(shipped_dir(self.name))[0].state_dict())
+        elif self.recipe.start:
+            parent, parent_tokenizer = evaluate.load(weights_dir(self.recipe.start))
+            upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
 
     def loss(self, batch: data.Batch) -> torch.Tensor:
         """Return the scalar loss of a batch: answers, balance and the teacher's distribution."""
