@@ -77,7 +77,7 @@ class Run:
         each = CALLS_IN_A_JOB
         chinese = options.chinese
         calls = [(n, each, False, chinese) for n in range(max(1, options.clips // each))]
-        drawn = [(n, 60, "train", float("inf")) for n in range(max(1, options.clips // 600))]
+        drawn = [(n, 60, "train", float("inf")) for n in range(max(1, options.codes // 60))]
         self.calls = make_bank(speak_some, calls, options.workers)
         self.codes = make_bank(draw_codes, drawn, options.workers)
         self.test_calls = evaluate_audio.held_out_calls(options.held_out, 0, options.workers)
@@ -348,6 +348,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("build/mini-qwen-audio"))
     parser.add_argument("--clips", type=int, default=24_000, help="spoken calls to train on")
+    parser.add_argument("--codes", type=int, default=2400, help="codes of each kind to train on")
     parser.add_argument("--held-out", type=int, default=600, help="held-out clips of each kind")
     parser.add_argument(
         "--chinese", type=float, default=sounds.CHINESE_SHARE, help="share of calls"

@@ -19,8 +19,8 @@ from openmodels.minis import (
     train_audio,
 )
 
-OPTIONS = ["--device", "cpu", "--workers", "1", "--clips", "4", "--held-out", "2", "--batch", "6",
-           "--texts", "2", "--check", "2", "--score-batch", "4"]  # fmt: skip
+OPTIONS = ["--device", "cpu", "--workers", "1", "--clips", "4", "--codes", "60", "--held-out", "2",
+           "--batch", "6", "--texts", "2", "--check", "2", "--score-batch", "4"]  # fmt: skip
 
 
 def tone_call(call: sounds.Call, voice: speech.Voice) -> np.ndarray:
