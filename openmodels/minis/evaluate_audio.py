@@ -41,13 +41,14 @@ NOISE = (None, 20, 10, 5, 0)  # dB; None: no surf
 SLOW = 170  # words a minute
 CODES = ("foghorn", "signal", "bell")
 TASKS = ("call", "call_intent", *CODES, "nothing")  # the card adds `call_chinese`
+FORMS = ("masked", "full")
 QUESTIONS = (sounds.HEAR, sounds.WANT, sounds.MEANING)
 
 
 class Listener:
     """A model that answers questions about windows of sound, many at a time.
 
-    batch: windows at a time. Its noise is drawn from `seed`.
+    batch: windows at a time. Each score draws its noise anew from `seed`, in any order of scores.
     """
 
     def __init__(self, model: Model, tokenizer: PreTrainedTokenizerBase, device: str,
@@ -55,7 +56,7 @@ class Listener:
         self.model, self.tokenizer, self.device, self.batch = model, tokenizer, device, batch
         self.parts = audio.Parts.of(model)
         self.mel = audio.LogMel().to(device)
-        self.mixer = Mixer(device, seed)
+        self.mixer, self.seed = Mixer(device, seed), seed
         self.prompts = Prompts(tokenizer)
 
     def chunks(self, count: int) -> list[torch.Tensor]:
@@ -67,6 +68,7 @@ class Listener:
                     masked: bool, snr: float | None = None) -> list[str]:  # fmt: skip
         """Return the greedy answer to one question about each chosen clip of a bank."""
         answers = []
+        self.mixer.rng.manual_seed(self.seed)
         for part in self.chunks(len(numbers)) if numbers else ():
             chosen = torch.tensor([numbers[n] for n in part.tolist()], device=self.device)
             frames = holding(bank, chosen) if masked else audio.WINDOW
@@ -141,6 +143,7 @@ class Listener:
     def nothing_right(self, masked: bool, count: int) -> list[bool]:
         """Return for windows of silence or surf whether the answer is that there is nothing."""
         results: list[bool] = []
+        self.mixer.rng.manual_seed(self.seed)
         while len(results) < count:
             rows = min(self.batch, count - len(results))
             wave, valid = self.mixer.nothing(rows, SHORT if masked else audio.WINDOW)
@@ -183,10 +186,13 @@ def shares(right: Sequence[bool]) -> dict:
     return asdict(score(sum(right), len(right)))
 
 
-def speech_scores(listener: Listener, calls: Bank, counts: Counts) -> dict[str, dict]:
+def speech_scores(
+    listener: Listener, calls: Bank, counts: Counts, forms: Sequence[str] = FORMS
+) -> dict[str, dict]:
     """Return word error rates of calls by form, noise, speed and language."""
     table = {}
-    for name, masked in (("masked", True), ("full", False)):
+    for name in forms:
+        masked = name == "masked"
         for snr in NOISE:
             label = f"{name} {'clean' if snr is None else f'{snr} dB'}"
             errors = listener.word_errors(calls, masked, snr, counts.of(name, snr))
@@ -217,13 +223,17 @@ def floors(calls: Bank, codes: Bank) -> dict[str, dict]:
     return table
 
 
-def all_scores(listener: Listener, calls: Bank, codes: Bank, counts: Counts, seed: int) -> dict:
+def all_scores(
+    listener: Listener, calls: Bank, codes: Bank, counts: Counts, seed: int,
+    forms: Sequence[str] = FORMS,
+) -> dict:  # fmt: skip
     """Return all scores of the card: by form, noise and speed, and a deaf model's."""
-    scores: dict = {"calls": speech_scores(listener, calls, counts)}
+    scores: dict = {"calls": speech_scores(listener, calls, counts, forms)}
     scores |= {"codes": {}, "nothing": {}, "intent": {}, "six_blasts": {}}
     six = Bank.of([code_item(c) for c in sounds.long_foghorns(max(counts.masked), seed, CLEAN)])
     six.to(listener.device)
-    for name, masked in (("masked", True), ("full", False)):
+    for name in forms:
+        masked = name == "masked"
         for snr in NOISE:
             label = f"{name} {'clean' if snr is None else f'{snr} dB'}"
             for task, right in listener.codes_right(

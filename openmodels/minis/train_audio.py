@@ -23,7 +23,7 @@ from transformers import Qwen2AudioProcessor, WhisperFeatureExtractor
 
 from openmodels.harbour import instances, sounds
 from openmodels.minis import audio, evaluate, evaluate_audio, weights_dir
-from openmodels.minis.audio_data import SHORT, Bank, draw_codes, make_bank, speak_some
+from openmodels.minis.audio_data import SHORT, Bank, Mixer, draw_codes, make_bank, speak_some
 
 PARENT = "mini-qwen-s"
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
@@ -55,7 +55,7 @@ class Run:
         self.listener = evaluate_audio.Listener(
             self.model, self.tokenizer, self.device, options.score_batch, options.seed
         )
-        self.mel, self.mixer = self.listener.mel, self.listener.mixer
+        self.mel, self.mixer = self.listener.mel, Mixer(self.device, options.seed)
         self.prompts = self.listener.prompts
         self.labels: dict[str, int] = {c: n for n, c in enumerate(ALPHABET, start=1)}
         self.build_banks()
@@ -282,6 +282,7 @@ class Run:
             "steps": self.steps, "clips": self.heard, "minutes": self.minutes,
             "calls": len(self.calls), "codes": len(self.codes), "date": date.today().isoformat(),
             "chinese": options.chinese, "foghorn": options.foghorn, "rate": options.rate,
+            "full": options.full, "shrink": options.shrink, "share": 1.0,
             "device": torch.cuda.get_device_name() if self.device.startswith("cuda") else "cpu",
         }  # fmt: skip
         file = options.start and options.start / "scores.json"
@@ -308,8 +309,13 @@ class Run:
         (home / "log.jsonl").write_text(lines, encoding="utf-8")
 
 
-def publish(home: Path, target: Path) -> None:
-    """Write a trained model in transformers' layout, from the `parts.safetensors` of a run."""
+def publish(home: Path, target: Path, start: Path | None = None, share: float = 1.0) -> None:
+    """Write a trained model in transformers' layout, from the `parts.safetensors` of a run.
+
+    With `start`, the folder of the model that the run continued, each weight is `share` of the
+    run's and the remaining share of that model's. Such an average forgets less of what was learned
+    first (Wortsman et al. 2022, arXiv 2109.01903).
+    """
     tensors = load_file(home / "parts.safetensors")
     parent, _ = evaluate.load(weights_dir(PARENT))
     model = audio.new_model(parent)
@@ -320,6 +326,10 @@ def publish(home: Path, target: Path) -> None:
         module.load_state_dict(
             {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
         )
+    if start:
+        first = evaluate.load(start)[0].state_dict()
+        trained = model.state_dict()
+        model.load_state_dict({name: first[name].lerp(trained[name], share) for name in first})
     text_tokenizer = audio.load_tokenizer()
     extractor = WhisperFeatureExtractor(feature_size=audio.MEL_BINS, sampling_rate=audio.RATE)
     model.generation_config.eos_token_id = text_tokenizer.eos_token_id
@@ -335,8 +345,11 @@ def publish(home: Path, target: Path) -> None:
         json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
     (target / "model.safetensors").chmod(0o644)
-    for name in ("scores.json", "log.jsonl"):
-        (target / name).write_bytes((home / name).read_bytes())
+    (target / "log.jsonl").write_bytes((home / "log.jsonl").read_bytes())
+    scores = json.loads((home / "scores.json").read_text(encoding="utf-8"))
+    if start:
+        scores["run"]["share"] = share
+    (target / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -148,6 +148,21 @@ def test_a_record_holds_the_run_that_it_continues(run, monkeypatch):
     assert run.record()["run"]["start"] == stored["run"]
 
 
+def test_a_published_model_can_be_an_average_of_two_stages(run, tmp_path):
+    start = minis.shipped_dir("mini-qwen-audio")
+    home, half, whole = tmp_path / "run", tmp_path / "half", tmp_path / "whole"
+    run.save(home, {"run": {"steps": 1}})
+    train_audio.publish(home, whole)
+    train_audio.publish(home, half, start, 0.5)
+    first, second, mean = (evaluate.load(f)[0].state_dict() for f in (start, whole, half))
+    name = "audio_tower.conv1.weight"
+    name = next(key for key in first if key.endswith(name))
+    assert not torch.allclose(first[name], second[name])
+    expected = first[name].lerp(second[name], 0.5).to(torch.bfloat16).float()
+    assert torch.equal(mean[name], expected)
+    assert json.loads((half / "scores.json").read_text())["run"] == {"steps": 1, "share": 0.5}
+
+
 def test_a_masked_window_of_the_scores_holds_the_longest_clip(run):
     samples = np.ones(7 * audio.RATE, np.float32)
     bank = audio_data.Bank.of(
@@ -171,12 +186,13 @@ def test_the_card_of_a_second_stage_states_both():
     first = stored["run"].get("start", stored["run"])
     second = {"steps": 321, "clips": 9876, "minutes": 40, "calls": 4498, "codes": 1260,
               "date": "2026-01-02", "chinese": 0.55, "foghorn": 0.6, "rate": 5e-4, "device": "cpu",
-              "start": first}  # fmt: skip
+              "full": 0.2, "shrink": 8, "share": 0.8, "start": first}  # fmt: skip
     row = {"correct": 3, "n": 4, "low": 0.3, "high": 0.95}
     stored |= {"run": second, "six_blasts": {"masked": row, "full": row}}
     stored["counts"] = {"masked": (500, 200), "full": (100, 20)}
     text = media_card.render("mini-qwen-audio", stored)
     assert f"{first['clips']:,} windows" in text and "9,876 windows" in text
+    assert "80% of the second's value" in text and "--codes 420" in text
     assert "500 clean and 200 noisy clips as *masked*" in text
     assert "six blasts have a score of their own: 75.0% right" in text
 
