@@ -169,8 +169,11 @@ SECOND_STAGE = """\
 A second stage then trained these weights further, because in the first every picture preceded its
 question: {tokens:.1f} M tokens in {minutes:.0f} minutes with {workers} process(es) of one thread on
 {device} ({date}), with {share:.0%} of the pictures after the question.
-`python -m openmodels.minis.train {name} --continued` repeats it: {recipe}, and the same mix. The
-column *first stage* has the scores before it."""
+`python -m openmodels.minis.train {name} --continued` repeats it from the first stage's weights:
+{recipe}, and the same mix. Each weight in this folder is the average of both stages: {average:.0%}
+of the second's value and the other share of the first's. The second stage alone lost more in the
+text tasks; the share was chosen on other held-out instances than those of the scores. The column
+*first stage* has the scores before it."""
 
 FUNCTIONS = """\
 The generated code is run, in a process with limits, on lists it has not seen; it is right if every
@@ -297,6 +300,7 @@ def second_stage_in_words(name: str, record: dict) -> str:
         device=device.upper(),
         date=record["date"],
         share=recipe.picture_last,
+        average=recipe.average,
         recipe=recipe_in_words(recipe),
     )
 
@@ -511,6 +515,7 @@ def recipe_in_words(recipe: train.Recipe | rl.Recipe) -> str:
         if key not in ("mix", "base")
         and value not in ("", None)
         and (taught or key != "distillation_weight")
+        and (key, value) not in (("picture_last", 0.0), ("average", 1.0))
     )
 
 

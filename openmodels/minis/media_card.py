@@ -265,12 +265,10 @@ Before training: {before}."""
 # ------------------------------------------------------------------ mini-qwen-audio
 
 AUDIO_WEAK = """\
-It answers a foghorn pattern that it never heard in training with a similar one that it did hear: it
-has learned a list, not to write down blast after blast. In Chinese there were only five sentences
-about a price to learn from, so the sixth, in the test, is answered with one of the five; sentences
-made of a day, a number and a good have many combinations and are transcribed right. Rows without a
-language mix both. It has heard no human voice, only espeak-ng. Clips must be shorter than 30
-seconds."""
+In a foghorn pattern that it never heard in training it often counts a blast too few or too many. In
+a Chinese call it often adds or leaves out a number, or takes one good for another. In full windows,
+which llama.cpp reads, it also miscounts some bells. Rows without a language mix both. It has heard
+no human voice, only espeak-ng. Clips must be shorter than 30 seconds."""
 
 SPEECH = """\
 ### Radio calls

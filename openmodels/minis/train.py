@@ -75,6 +75,7 @@ class Recipe:
     warmup: int = 100  # steps
     decay: float = 0.5  # the rate falls to zero over this last share of the run
     weight_decay: float = 0.05
+    average: float = 1.0  # of a published weight, the run's share; the other share is its start's
     teacher: str = ""  # a miniature whose distribution is learned too ...
     distillation_weight: float = 0.5  # ... with this share of the loss
     seed: int = 1
@@ -108,7 +109,7 @@ RECIPES = {
 CONTINUED = {
     "mini-scout": replace(
         RECIPES["mini-scout"], start="mini-scout", picture_last=0.5, tokens=3e6, batch_tokens=3072,
-        warmup=20, decay=1.0, matrix_rate=0.005, other_rate=7e-4,
+        warmup=20, decay=1.0, matrix_rate=0.005, other_rate=7e-4, average=0.5,
     ),
 }  # fmt: skip
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
@@ -276,6 +277,16 @@ class Run:
         elif self.recipe.start:
             parent, parent_tokenizer = evaluate.load(weights_dir(self.recipe.start))
             upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Set each weight to the recipe's average of the run's and the shipped model's.
+
+        A second stage forgets less that way (Wortsman et al. 2022, arXiv 2109.01903).
+        """
+        shipped = evaluate.load(shipped_dir(self.name))[0].state_dict()
+        for name, weight in self.weights.items():
+            weight.copy_(shipped[name].lerp(self.masters[name], self.recipe.average))
 
     def loss(self, batch: data.Batch) -> torch.Tensor:
         """Return the scalar loss of a batch: answers, balance and the teacher's distribution."""
@@ -477,6 +488,8 @@ def train(
     report(f"{'resumed' if resumed else 'new'} at {run.tokens / 1e6:.1f} M tokens", flush=True)
     _train_until_done(run, stream, minutes, watch_minutes, report)
     if rank == 0:
+        if recipe.start == name:
+            run.average()
         processor = images.Processor(run.tokenizer, run.shape) if run.sees else run.tokenizer
         publish(run.model, processor, home)
         report(f"written to {home}; {stream.dropped} of {stream.documents} conversations too long")

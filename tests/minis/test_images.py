@@ -492,6 +492,18 @@ def test_a_second_stage_starts_from_the_shipped_weights(tmp_path):
     assert all(torch.equal(value, shipped[name]) for name, value in run.model.named_parameters())
 
 
+def test_a_second_stage_is_averaged_with_the_first(tmp_path):
+    run = train.Run("mini-scout", 0, 1, "cpu", tmp_path, torch.float32, continued=True)
+    shipped = evaluate.load(minis.shipped_dir("mini-scout"))[0].state_dict()
+    name = "language_model.model.norm.weight"
+    with torch.no_grad():
+        run.masters[name] += 1
+    run.average()
+    assert torch.allclose(run.weights[name], shipped[name] + run.recipe.average)
+    other = "language_model.lm_head.weight"
+    assert torch.allclose(run.weights[other], shipped[other])
+
+
 def test_a_second_stage_is_marked_in_the_log(tmp_path, monkeypatch):
     run = train.Run("mini-scout", 0, 1, "cpu", tmp_path, torch.float32, continued=True)
     monkeypatch.setattr(run, "watch", lambda: {"chart": 0.5})
