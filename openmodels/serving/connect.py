@@ -24,6 +24,7 @@ from openmodels.gguf.export import cache
 DEFAULT = "http://127.0.0.1:11434"
 IDLE_MINUTES = 30  # after which a stand-in that nobody asks ends by itself
 START_SECONDS = 60
+BUSY_SECONDS = 10.0  # limit for the answer of a stand-in that is already running
 CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW = 0x200, 0x8000000  # subprocess has them on Windows only
 
 
@@ -127,7 +128,7 @@ def _noted(note: Path) -> Found | None:
         return None
     if not re.fullmatch(r"http://127\.0\.0\.1:\d{1,5}", str(address)):
         return None
-    server = ask(address)
+    server = ask(address, BUSY_SECONDS)  # a dead one refuses at once, a busy one answers late
     return server if server and server.stand_in else None
 
 

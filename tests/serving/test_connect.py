@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -39,6 +40,30 @@ def ollama_like():
     yield f"http://127.0.0.1:{answering.server_port}"
     answering.shutdown()
     answering.server_close()
+
+
+def test_a_busy_stand_in_is_waited_for(monkeypatch):
+    class Late(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(1.5)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"version": "0.1", "stand_in": "yes"}')
+
+        def log_message(self, *_):
+            pass
+
+    busy = HTTPServer(("127.0.0.1", 0), Late)
+    threading.Thread(target=busy.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{busy.server_port}"
+    note = export.cache() / "stand-in.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f'{{"address": "{address}", "pid": 0}}')
+    monkeypatch.setattr(connect, "_start", lambda note: pytest.fail("started a second one"))
+    assert connect.shared().address == address
+    busy.shutdown()
+    busy.server_close()
+    note.unlink()
 
 
 def test_a_real_ollama_is_used_where_it_answers(ollama_like, monkeypatch, capsys):
