@@ -90,7 +90,7 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
         raise
     except Exception as error:
         text = f"for {what} {name_of(function)} raised {type(error).__name__} ({error})"
-        place = _line_of(error, function)
+        place = line_of(error, function)
         hint = "" if isinstance(error, (AttributeError, NameError, TypeError)) else hint
         raise NotYet(f"{text}{place}, but the input is valid. {hint}".strip()) from error
     for before, after in zip(call, arguments, strict=True):
@@ -118,7 +118,7 @@ def explain(
     return messages.pop() if len(messages) == 1 else ""
 
 
-def _line_of(error: Exception, function: Callable) -> str:
+def line_of(error: Exception, function: Callable) -> str:
     """Return where in the function's cell an error was raised, "" if its source is not known."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = [
