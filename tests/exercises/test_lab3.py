@@ -497,13 +497,61 @@ def filters_by_interp(n_mels, n_fft, rate, low=0.0, high=None):
     return heights / ((edges[2:] - edges[:-2]) / 2)[:, None]
 
 
-@pytest.mark.parametrize("answer", [filters_in_loops, filters_in_torch, filters_by_interp])
+def slaney_edges(n_mels, rate, low, high):
+    high = rate / 2 if high is None else high
+    if not 0 <= low < high <= rate / 2:
+        raise ValueError((low, high))
+    factor = math.log(6.4) / 27
+    ends = [f * 0.015 if f < 1000 else 15 + math.log(f / 1000) / factor for f in (low, high)]
+    mels = [ends[0] + (ends[1] - ends[0]) * i / (n_mels + 1) for i in range(n_mels + 2)]
+    return [m / 0.015 if m < 15 else 1000 * math.exp((m - 15) * factor) for m in mels]
+
+
+def filters_from_ramps(n_mels, n_fft, rate, low=0.0, high=None):
+    """Add up three ramps: each changes the slope at one edge."""
+    edges = np.array(slaney_edges(n_mels, rate, low, high))[:, None]
+    a, b, c = edges[:-2], edges[1:-1], edges[2:]
+    bins = np.linspace(0, rate / 2, n_fft // 2 + 1)[None]
+    ramps = [np.clip(bins - corner, 0, None) for corner in (a, b, c)]
+    rising, falling = 1 / (b - a), 1 / (c - b)
+    heights = ramps[0] * rising - ramps[1] * (rising + falling) + ramps[2] * falling
+    return np.where(bins < c, heights, 0) * (2 / (c - a))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [filters_in_loops, filters_in_torch, filters_by_interp, filters_from_ramps],
+)
 def test_filters_by_other_ways(answer):
     assert correct("3.4", answer)
 
 
 def test_filters_in_float32():
     assert correct("3.4", lambda *call: filters_in_torch(*call).float())
+
+
+def filters_of_a_tutorial(rounding, scale=1):
+    """Return the filters that tutorials compute in a loop over bins, on Slaney's scale."""
+
+    def filters(n_mels, n_fft, rate, low=0.0, high=None):
+        edges = slaney_edges(n_mels, rate, low, high)
+        places = [int(rounding(edge * n_fft / rate)) for edge in edges]
+        rows = np.zeros((n_mels, n_fft // 2 + 1))
+        for i, (a, b, c) in enumerate(zip(places, places[1:], places[2:], strict=False)):
+            for k in range(a, b):
+                rows[i, k] = (k - a) / (b - a)
+            for k in range(b, min(c, n_fft // 2 + 1)):
+                rows[i, k] = (c - k) / (c - b)
+            rows[i] *= 2 / (edges[i + 2] - edges[i])
+        return rows
+
+    return filters
+
+
+@pytest.mark.parametrize("rounding", [round, math.floor, math.ceil])
+def test_edges_of_a_tutorial_are_named(rounding):
+    outcome = judge("3.4", filters_of_a_tutorial(rounding))
+    assert "You move the edges to bins" in outcome.message, outcome.message
 
 
 # --- Inputs and errors ----------------------------------------------------------------------------
