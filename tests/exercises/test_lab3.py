@@ -428,9 +428,51 @@ def positions_by_meshgrid(ids, grids, image_token, merge=2):
     return torch.cat(blocks, 1)
 
 
-@pytest.mark.parametrize("answer", [positions_in_lists, positions_in_numpy, positions_by_meshgrid])
+def positions_by_runs(ids, grids, image_token, merge=2):
+    """Read the ids in runs; a run of image tokens may hold several pictures."""
+    sizes = [(r // merge, c // merge) for _, r, c in grids.numpy()]
+    points = []  # (time, height, width) of each token
+
+    def following():
+        return max(map(max, points), default=-1) + 1
+
+    for is_picture, run in itertools.groupby(ids.tolist(), lambda number: number == image_token):
+        length = len(list(run))
+        while length > 0:
+            start = following()
+            if not is_picture:
+                points.append((start, start, start))
+                length -= 1
+                continue
+            if not sizes:
+                raise ValueError("no grid")
+            rows, columns = sizes.pop(0)
+            points += [(start, start + r, start + c) for r in range(rows) for c in range(columns)]
+            length -= rows * columns
+        if length < 0:
+            raise ValueError("tokens are missing")
+    if sizes:
+        raise ValueError("a grid remains")
+    return np.array(points, dtype=int).reshape(-1, 3).T
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [positions_in_lists, positions_in_numpy, positions_by_meshgrid, positions_by_runs],
+)
 def test_positions_by_other_ways(answer):
     assert correct("3.3", answer)
+
+
+def test_an_unknown_mistake_gets_the_rule_of_the_token():
+    def answer(ids, grids, image_token, merge=2):
+        positions = positions_by_meshgrid(ids, grids, image_token, merge)
+        positions[:, -1] += 3 * (ids == image_token).any()
+        return positions
+
+    message = judge("3.3", answer).message
+    assert "After a picture, the next position grows by its rows or columns" in message
+    assert "before you count" not in message
 
 
 def test_positions_of_another_type():

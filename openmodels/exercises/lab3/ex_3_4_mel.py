@@ -13,8 +13,8 @@ import numpy as np
 from transformers.audio_utils import mel_filter_bank
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
-from openmodels.exercises.known_mistakes import as_lists
 from openmodels.exercises.lab3.expectations import (
+    as_array,
     expect_no_library,
     expect_result,
     expect_value_error,
@@ -659,7 +659,7 @@ def _expect_filters(mel_filterbank: Callable, what: str, call: tuple, hint: str)
     """Raise NotYet unless the filters are the library's; return the largest difference."""
     expected = reference_filterbank(*call)
     result = expect_result(mel_filterbank, call, what, VALID)
-    values = np.array(as_lists(result)) if isinstance(result, (list, tuple)) else result
+    values = as_array(result, f"your filterbank for {what}")
     expect_shape(
         values, expected.shape, f"your filterbank for {what}", _explain_shape(values, call)
     )

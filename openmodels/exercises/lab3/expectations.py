@@ -102,6 +102,21 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
     return result
 
 
+def as_array(result: Any, what: str) -> Any:
+    """Return a list or tuple as an array; anything else as it is. what: for the message.
+
+    Raises NotYet if the list is no array, because its rows have different lengths.
+    """
+    if not isinstance(result, (list, tuple)):
+        return result
+    if any(hasattr(item, "detach") for item in result):  # tensors
+        result = as_lists(result)
+    try:
+        return np.asarray(result)
+    except ValueError as error:
+        raise NotYet(f"{what} has rows whose lengths are not the same.") from error
+
+
 def explain(
     answer: Callable, probes: Sequence[tuple], wrong: int, mistakes: Sequence[WrongAnswer],
     rtol: float = 1e-3,
