@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import itertools
 import math
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -322,6 +323,61 @@ def qwen_with_inverse_scale(w, h, low, high, patch=14, merge=2):
     return np.int64(tokens + 2)
 
 
+def qwen_in_integers(width, height, min_pixels, max_pixels, patch=14, merge=2):
+    """Compare squares, so that no number is rounded."""
+    sides, area, square = (width, height), width * height, (patch * merge) ** 2
+    if max(sides) > 200 * min(sides):
+        raise ValueError(sides)
+    units = []
+    for side in sides:
+        whole, remaining = divmod(side, patch * merge)
+        twice = 2 * remaining - patch * merge
+        units.append(whole + (twice > 0 or (twice == 0 and whole % 2 == 1)))
+    if units[0] * units[1] * square > max_pixels:
+        units = [max(1, math.isqrt(side**2 * max_pixels // (area * square))) for side in sides]
+    elif units[0] * units[1] * square < min_pixels:
+        quotients = [-(-(side**2) * min_pixels // (area * square)) for side in sides]
+        units = [math.isqrt(quotient - 1) + 1 for quotient in quotients]
+    return units[0] * units[1] + 2
+
+
+def qwen_in_torch(width, height, min_pixels, max_pixels, patch=14, merge=2):
+    sides, unit = torch.tensor([width, height], dtype=torch.float64), patch * merge
+    if sides.max() / sides.min() > 200:
+        raise ValueError(sides)
+    pixels = unit * (sides / unit).round()  # torch rounds halves to the even number, too
+    if pixels.prod() > max_pixels:
+        pixels = unit * (sides * (max_pixels / sides.prod()).sqrt() / unit).floor().clamp(min=1)
+    elif pixels.prod() < min_pixels:
+        pixels = unit * (sides * (min_pixels / sides.prod()).sqrt() / unit).ceil()
+    return pixels.prod() / unit**2 + 2
+
+
+def llama_in_fractions(width, height, max_tiles=16, tile=336, patch=14, shuffle=2):
+    tiles_of = {}  # from a factor to the fewest tiles that have it
+    for tiles in range(max_tiles, 0, -1):
+        for rows in range(1, tiles + 1):
+            if tiles % rows == 0:
+                columns = tiles // rows
+                factor = min(Fraction(columns * tile, width), Fraction(rows * tile, height))
+                tiles_of[factor] = tiles
+    large = [factor for factor in tiles_of if factor >= 1]
+    tiles = tiles_of[min(large) if large else max(tiles_of)]
+    each = (tile // patch) ** 2 // shuffle**2
+    return sum([each + 1] * tiles * (tiles > 1)) + each + 3
+
+
+def llama_by_sorting(width, height, max_tiles=16, tile=336, patch=14, shuffle=2):
+    """Sort the canvases by (shrinks the picture, distance of the factor from 1, tiles)."""
+    rows, columns = np.indices((max_tiles + 1, max_tiles + 1)).reshape(2, -1)
+    tiles = rows * columns
+    factors = np.minimum(columns * tile / width, rows * tile / height)
+    order = np.lexsort((tiles, abs(factors - 1), factors < 1))
+    best = next(int(tiles[i]) for i in order if 0 < tiles[i] <= max_tiles)
+    each = (tile // patch) ** 2 // shuffle**2
+    return np.float64(each + 3 if best == 1 else (best + 1) * (each + 1) + 2)
+
+
 def llama_covering_first(width, height, max_tiles=16, tile=336, patch=14, shuffle=2):
     """The fewest tiles that cover the picture have the smallest factor of at least 1."""
     tiles = math.ceil(width / tile) * math.ceil(height / tile)
@@ -361,10 +417,51 @@ def llama_in_torch(width, height, max_tiles, tile):
     return fitting[fitting.prod(1).argmin()].tolist()
 
 
-@pytest.mark.parametrize("qwen", [qwen_in_pixels, qwen_with_inverse_scale])
-@pytest.mark.parametrize("llama", [llama_covering_first, llama_in_text])
+@pytest.mark.parametrize(
+    ("qwen", "llama"),
+    [
+        (qwen_in_pixels, llama_covering_first),
+        (qwen_with_inverse_scale, llama_in_text),
+        (qwen_in_integers, llama_in_fractions),
+        (qwen_in_torch, llama_by_sorting),
+    ],
+)
 def test_tokens_by_other_ways(qwen, llama):
     assert correct("3.2", qwen, llama)
+
+
+def qwen_with(rounded, shrunk, grown, scale_of_rounded=False):
+    """Return a count as a learner writes it, with other roundings or an s of the rounded sides."""
+
+    def count(width, height, min_pixels, max_pixels, patch=14, merge=2):
+        if max(width, height) > 200 * min(width, height):
+            raise ValueError((width, height))
+        unit = patch * merge
+        w, h = rounded(width / unit) * unit, rounded(height / unit) * unit
+        area = w * h if scale_of_rounded else width * height
+        if w * h > max_pixels:
+            s = math.sqrt(area / max_pixels)
+            w, h = (max(unit, shrunk(side / s / unit) * unit) for side in (width, height))
+        elif w * h < min_pixels:
+            s = math.sqrt(min_pixels / area)
+            w, h = (grown(side * s / unit) * unit for side in (width, height))
+        return w // unit * (h // unit) + 2
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((round, math.floor, math.ceil, True), "Your s uses the rounded sides"),
+        ((math.ceil,) * 3, "You round up everywhere"),
+        ((math.floor,) * 3, "You round down everywhere"),
+        ((round,) * 3, "sides are not rounded to the nearest"),
+    ],
+)
+def test_roundings_and_scales_are_named(arguments, message):
+    outcome = judge("3.2", qwen_with(*arguments), llama_tokens.reference_llama)
+    assert message in outcome.message, outcome.message
 
 
 # --- Right answers of other forms: positions ------------------------------------------------------
