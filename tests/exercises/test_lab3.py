@@ -278,10 +278,57 @@ def by_index(patches, height, width, patch, merge=1):
     return picture.reshape(height, width, channels)
 
 
-@pytest.mark.parametrize("patchify", [loops, unfold, two_steps])
-@pytest.mark.parametrize("unpatchify", [loops_back, by_index])
+def windows(pixels, patch, merge=1):
+    side = patch * merge
+    if pixels.shape[0] % side or pixels.shape[1] % side:
+        raise ValueError(pixels.shape)
+    view = np.lib.stride_tricks.sliding_window_view(pixels, (patch, patch), axis=(0, 1))
+    grid = view[::patch, ::patch]  # (rows, columns, channels, patch, patch)
+    rows, columns = grid.shape[:2]
+    order = sorted(
+        itertools.product(range(rows), range(columns)),
+        key=lambda cell: (cell[0] // merge, cell[1] // merge, *cell),
+    )
+    return [grid[cell].ravel() for cell in order]  # a list of arrays
+
+
+def blocks_back(patches, height, width, patch, merge=1):
+    if height % (patch * merge) or width % (patch * merge):
+        raise ValueError((height, width))
+    if len(patches) * patch * patch != height * width:
+        raise ValueError(len(patches))
+    tiles = list(patches.reshape(len(patches), -1, patch, patch))
+
+    def square():
+        return np.block([[tiles.pop(0) for _ in range(merge)] for _ in range(merge)])
+
+    squares = [
+        [square() for _ in range(width // patch // merge)] for _ in range(height // patch // merge)
+    ]
+    return np.block(squares).transpose(1, 2, 0)
+
+
+def fold_back(patches, height, width, patch, merge=1):
+    channels = patches.shape[1] // patch**2
+    shape = (height // patch // merge, width // patch // merge, merge, merge, -1)
+    if height % (patch * merge) or width % (patch * merge):
+        raise ValueError((height, width))
+    if len(patches) * patch**2 != height * width:
+        raise ValueError(len(patches))
+    rows = torch.from_numpy(patches.astype(float)).reshape(shape).transpose(1, 2)
+    columns = rows.reshape(len(patches), -1).T[None]
+    picture = torch.nn.functional.fold(columns, (height, width), patch, stride=patch)[0]
+    return picture.permute(1, 2, 0).numpy().astype(patches.dtype).reshape(height, width, channels)
+
+
+@pytest.mark.parametrize("patchify", [loops, unfold, two_steps, windows])
+@pytest.mark.parametrize("unpatchify", [loops_back, by_index, blocks_back, fold_back])
 def test_patches_by_other_ways(patchify, unpatchify):
     assert correct("3.1", patchify, unpatchify)
+
+
+def test_patches_in_lists_of_arrays():
+    assert correct("3.1", lambda *call: tuple(loops(*call)), lambda *call: [*blocks_back(*call)])
 
 
 def test_patches_as_tensors():
