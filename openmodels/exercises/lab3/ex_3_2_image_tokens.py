@@ -67,6 +67,7 @@ QWEN_CASES = [
     Case((1000, 700, 3136, 1_003_520), "Round each side to the nearest multiple of 28 pixels."),
     Case((1020, 710, 3136, 1_003_520), "Round each side to the nearest multiple of 28 pixels."),
     Case((42, 70, 784, 1_003_520), "Halfway between two multiples, `round` takes the even."),
+    Case((98, 126, 784, 1_003_520), "Halfway between two multiples, `round` takes the even."),
     Case((4032, 3024, 3136, 1_003_520), SHRINK),
     Case((1660, 790, 3136, 1_003_520), SHRINK),
     Case((20, 30, 3136, 1_003_520), GROW),
