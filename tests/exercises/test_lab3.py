@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import itertools
 import math
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -277,10 +278,57 @@ def by_index(patches, height, width, patch, merge=1):
     return picture.reshape(height, width, channels)
 
 
-@pytest.mark.parametrize("patchify", [loops, unfold, two_steps])
-@pytest.mark.parametrize("unpatchify", [loops_back, by_index])
+def windows(pixels, patch, merge=1):
+    side = patch * merge
+    if pixels.shape[0] % side or pixels.shape[1] % side:
+        raise ValueError(pixels.shape)
+    view = np.lib.stride_tricks.sliding_window_view(pixels, (patch, patch), axis=(0, 1))
+    grid = view[::patch, ::patch]  # (rows, columns, channels, patch, patch)
+    rows, columns = grid.shape[:2]
+    order = sorted(
+        itertools.product(range(rows), range(columns)),
+        key=lambda cell: (cell[0] // merge, cell[1] // merge, *cell),
+    )
+    return [grid[cell].ravel() for cell in order]  # a list of arrays
+
+
+def blocks_back(patches, height, width, patch, merge=1):
+    if height % (patch * merge) or width % (patch * merge):
+        raise ValueError((height, width))
+    if len(patches) * patch * patch != height * width:
+        raise ValueError(len(patches))
+    tiles = list(patches.reshape(len(patches), -1, patch, patch))
+
+    def square():
+        return np.block([[tiles.pop(0) for _ in range(merge)] for _ in range(merge)])
+
+    squares = [
+        [square() for _ in range(width // patch // merge)] for _ in range(height // patch // merge)
+    ]
+    return np.block(squares).transpose(1, 2, 0)
+
+
+def fold_back(patches, height, width, patch, merge=1):
+    channels = patches.shape[1] // patch**2
+    shape = (height // patch // merge, width // patch // merge, merge, merge, -1)
+    if height % (patch * merge) or width % (patch * merge):
+        raise ValueError((height, width))
+    if len(patches) * patch**2 != height * width:
+        raise ValueError(len(patches))
+    rows = torch.from_numpy(patches.astype(float)).reshape(shape).transpose(1, 2)
+    columns = rows.reshape(len(patches), -1).T[None]
+    picture = torch.nn.functional.fold(columns, (height, width), patch, stride=patch)[0]
+    return picture.permute(1, 2, 0).numpy().astype(patches.dtype).reshape(height, width, channels)
+
+
+@pytest.mark.parametrize("patchify", [loops, unfold, two_steps, windows])
+@pytest.mark.parametrize("unpatchify", [loops_back, by_index, blocks_back, fold_back])
 def test_patches_by_other_ways(patchify, unpatchify):
     assert correct("3.1", patchify, unpatchify)
+
+
+def test_patches_in_lists_of_arrays():
+    assert correct("3.1", lambda *call: tuple(loops(*call)), lambda *call: [*blocks_back(*call)])
 
 
 def test_patches_as_tensors():
@@ -322,6 +370,61 @@ def qwen_with_inverse_scale(w, h, low, high, patch=14, merge=2):
     return np.int64(tokens + 2)
 
 
+def qwen_in_integers(width, height, min_pixels, max_pixels, patch=14, merge=2):
+    """Compare squares, so that no number is rounded."""
+    sides, area, square = (width, height), width * height, (patch * merge) ** 2
+    if max(sides) > 200 * min(sides):
+        raise ValueError(sides)
+    units = []
+    for side in sides:
+        whole, remaining = divmod(side, patch * merge)
+        twice = 2 * remaining - patch * merge
+        units.append(whole + (twice > 0 or (twice == 0 and whole % 2 == 1)))
+    if units[0] * units[1] * square > max_pixels:
+        units = [max(1, math.isqrt(side**2 * max_pixels // (area * square))) for side in sides]
+    elif units[0] * units[1] * square < min_pixels:
+        quotients = [-(-(side**2) * min_pixels // (area * square)) for side in sides]
+        units = [math.isqrt(quotient - 1) + 1 for quotient in quotients]
+    return units[0] * units[1] + 2
+
+
+def qwen_in_torch(width, height, min_pixels, max_pixels, patch=14, merge=2):
+    sides, unit = torch.tensor([width, height], dtype=torch.float64), patch * merge
+    if sides.max() / sides.min() > 200:
+        raise ValueError(sides)
+    pixels = unit * (sides / unit).round()  # torch rounds halves to the even number, too
+    if pixels.prod() > max_pixels:
+        pixels = unit * (sides * (max_pixels / sides.prod()).sqrt() / unit).floor().clamp(min=1)
+    elif pixels.prod() < min_pixels:
+        pixels = unit * (sides * (min_pixels / sides.prod()).sqrt() / unit).ceil()
+    return pixels.prod() / unit**2 + 2
+
+
+def llama_in_fractions(width, height, max_tiles=16, tile=336, patch=14, shuffle=2):
+    tiles_of = {}  # from a factor to the fewest tiles that have it
+    for tiles in range(max_tiles, 0, -1):
+        for rows in range(1, tiles + 1):
+            if tiles % rows == 0:
+                columns = tiles // rows
+                factor = min(Fraction(columns * tile, width), Fraction(rows * tile, height))
+                tiles_of[factor] = tiles
+    large = [factor for factor in tiles_of if factor >= 1]
+    tiles = tiles_of[min(large) if large else max(tiles_of)]
+    each = (tile // patch) ** 2 // shuffle**2
+    return sum([each + 1] * tiles * (tiles > 1)) + each + 3
+
+
+def llama_by_sorting(width, height, max_tiles=16, tile=336, patch=14, shuffle=2):
+    """Sort the canvases by (shrinks the picture, distance of the factor from 1, tiles)."""
+    rows, columns = np.indices((max_tiles + 1, max_tiles + 1)).reshape(2, -1)
+    tiles = rows * columns
+    factors = np.minimum(columns * tile / width, rows * tile / height)
+    order = np.lexsort((tiles, abs(factors - 1), factors < 1))
+    best = next(int(tiles[i]) for i in order if 0 < tiles[i] <= max_tiles)
+    each = (tile // patch) ** 2 // shuffle**2
+    return np.float64(each + 3 if best == 1 else (best + 1) * (each + 1) + 2)
+
+
 def llama_covering_first(width, height, max_tiles=16, tile=336, patch=14, shuffle=2):
     """The fewest tiles that cover the picture have the smallest factor of at least 1."""
     tiles = math.ceil(width / tile) * math.ceil(height / tile)
@@ -361,149 +464,51 @@ def llama_in_torch(width, height, max_tiles, tile):
     return fitting[fitting.prod(1).argmin()].tolist()
 
 
-@pytest.mark.parametrize("qwen", [qwen_in_pixels, qwen_with_inverse_scale])
-@pytest.mark.parametrize("llama", [llama_covering_first, llama_in_text])
+@pytest.mark.parametrize(
+    ("qwen", "llama"),
+    [
+        (qwen_in_pixels, llama_covering_first),
+        (qwen_with_inverse_scale, llama_in_text),
+        (qwen_in_integers, llama_in_fractions),
+        (qwen_in_torch, llama_by_sorting),
+    ],
+)
 def test_tokens_by_other_ways(qwen, llama):
     assert correct("3.2", qwen, llama)
 
 
-# --- Right answers of other forms: positions ------------------------------------------------------
+def qwen_with(rounded, shrunk, grown, scale_of_rounded=False):
+    """Return a count as a learner writes it, with other roundings or an s of the rounded sides."""
+
+    def count(width, height, min_pixels, max_pixels, patch=14, merge=2):
+        if max(width, height) > 200 * min(width, height):
+            raise ValueError((width, height))
+        unit = patch * merge
+        w, h = rounded(width / unit) * unit, rounded(height / unit) * unit
+        area = w * h if scale_of_rounded else width * height
+        if w * h > max_pixels:
+            s = math.sqrt(area / max_pixels)
+            w, h = (max(unit, shrunk(side / s / unit) * unit) for side in (width, height))
+        elif w * h < min_pixels:
+            s = math.sqrt(min_pixels / area)
+            w, h = (grown(side * s / unit) * unit for side in (width, height))
+        return w // unit * (h // unit) + 2
+
+    return count
 
 
-def positions_in_lists(ids, grids, image_token, merge=2):
-    ids, grids = ids.tolist(), [(r // merge, c // merge) for _, r, c in grids.tolist()]
-    if ids.count(image_token) != sum(r * c for r, c in grids):
-        raise ValueError("count")
-    result, following, waiting = ([], [], []), 0, []
-    for number in ids:
-        if number != image_token:
-            cells, following = [(following,) * 3], following + 1
-        else:
-            if not waiting:
-                rows, columns = grids.pop(0)
-                cells = itertools.product([0], range(rows), range(columns))
-                waiting = [tuple(following + place for place in cell) for cell in cells]
-                following += max(rows, columns)
-            cells = [waiting.pop(0)]
-        for axis in range(3):
-            result[axis].append(cells[0][axis])
-    return list(result)
-
-
-def positions_in_numpy(ids, grids, image_token, merge=2):
-    """Text is a cumulative sum; each picture is written over it."""
-    ids, grids = ids.numpy(), grids.numpy() // [1, merge, merge]
-    is_image = ids == image_token
-    if is_image.sum() != grids.prod(1).sum():
-        raise ValueError("count")
-    ends = np.cumsum(grids.prod(1))
-    places = np.flatnonzero(is_image)
-    steps = np.where(is_image, 0, 1)
-    for end, (_, rows, columns) in zip(ends, grids, strict=True):
-        steps[places[end - 1]] = max(rows, columns)
-    starts = np.cumsum(steps) - steps
-    positions = np.stack([starts] * 3).astype(np.int32)
-    for end, (_, rows, columns) in zip(ends, grids, strict=True):
-        tokens = places[end - rows * columns : end]
-        positions[:, tokens] = starts[tokens[0]] + np.indices((1, rows, columns)).reshape(3, -1)
-    return positions
-
-
-def positions_by_meshgrid(ids, grids, image_token, merge=2):
-    blocks, at, start = [], 0, 0
-    sizes = [(int(r) // merge, int(c) // merge) for _, r, c in grids]
-    if int((ids == image_token).sum()) != sum(r * c for r, c in sizes):
-        raise ValueError("count")
-    for rows, columns in [*sizes, (0, 0)]:
-        text = 0
-        while at + text < len(ids) and ids[at + text] != image_token:
-            text += 1
-        blocks.append((torch.arange(text) + start).repeat(3, 1))
-        start += text
-        axes = torch.meshgrid(
-            torch.arange(1), torch.arange(rows), torch.arange(columns), indexing="ij"
-        )
-        blocks.append(torch.stack(axes).flatten(1) + start)
-        at, start = at + text + rows * columns, start + max(rows, columns)
-    return torch.cat(blocks, 1)
-
-
-@pytest.mark.parametrize("answer", [positions_in_lists, positions_in_numpy, positions_by_meshgrid])
-def test_positions_by_other_ways(answer):
-    assert correct("3.3", answer)
-
-
-def test_positions_of_another_type():
-    assert correct("3.3", lambda *call: positions_in_numpy(*call).astype(np.uint8).tolist())
-    assert correct("3.3", lambda *call: positions_by_meshgrid(*call).int())
-
-
-# --- Right answers of other forms: filters --------------------------------------------------------
-
-
-def filters_in_loops(n_mels, n_fft, rate, low=0.0, high=None):
-    high = high if high is not None else rate / 2
-    if low < 0 or high > rate / 2 or low >= high:
-        raise ValueError((low, high))
-
-    def mel(f):
-        return 3 * f / 200 if f < 1000 else 15 + 27 * math.log(f / 1000, 6.4)
-
-    def hertz(m):
-        return 200 * m / 3 if m < 15 else 1000 * 6.4 ** ((m - 15) / 27)
-
-    step = (mel(high) - mel(low)) / (n_mels + 1)
-    edges = [hertz(mel(low) + i * step) for i in range(n_mels + 2)]
-    rows = []
-    for left, middle, right in zip(edges, edges[1:], edges[2:], strict=False):
-        row = []
-        for k in range(n_fft // 2 + 1):
-            f = k * rate / n_fft
-            height = 0.0
-            if left < f <= middle:
-                height = (f - left) / (middle - left)
-            elif middle < f < right:
-                height = (right - f) / (right - middle)
-            row.append(height * 2 / (right - left))
-        rows.append(row)
-    return rows
-
-
-def filters_in_torch(n_mels, n_fft, rate, low=0.0, high=None):
-    high = rate / 2 if high is None else high
-    if not 0 <= low < high <= rate / 2:
-        raise ValueError((low, high))
-    ends = torch.tensor([low, high], dtype=torch.float64)
-    ends = torch.where(ends < 1000, ends * 0.015, 15 + 27 * (ends / 1000).log() / math.log(6.4))
-    mels = torch.linspace(ends[0], ends[1], n_mels + 2, dtype=torch.float64)
-    edges = torch.where(mels < 15, mels / 0.015, 1000 * 6.4 ** ((mels - 15) / 27))
-    slopes = torch.fft.rfftfreq(n_fft, 1 / rate, dtype=torch.float64)[:, None] - edges
-    gaps = edges.diff()
-    rise, fall = slopes[:, :-2] / gaps[:-1], -slopes[:, 2:] / gaps[1:]
-    return (torch.minimum(rise, fall).relu() * 2 / (edges[2:] - edges[:-2])).T
-
-
-def filters_by_interp(n_mels, n_fft, rate, low=0.0, high=None):
-    high = rate / 2 if high is None else high
-    if not 0 <= low < high <= rate / 2:
-        raise ValueError((low, high))
-    mels = np.linspace(0, 200, 200_001)
-    hertz = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
-    ends = np.interp([low, high], hertz, mels)
-    edges = np.interp(np.linspace(*ends, n_mels + 2), mels, hertz)  # by a table of the scale
-    bins = np.fft.rfftfreq(n_fft, 1 / rate)
-    unit = np.eye(n_mels + 2)[1:-1]
-    heights = np.stack([np.interp(bins, edges, row, left=0, right=0) for row in unit])
-    return heights / ((edges[2:] - edges[:-2]) / 2)[:, None]
-
-
-@pytest.mark.parametrize("answer", [filters_in_loops, filters_in_torch, filters_by_interp])
-def test_filters_by_other_ways(answer):
-    assert correct("3.4", answer)
-
-
-def test_filters_in_float32():
-    assert correct("3.4", lambda *call: filters_in_torch(*call).float())
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((round, math.floor, math.ceil, True), "Your s uses the rounded sides"),
+        ((math.ceil,) * 3, "You round up everywhere"),
+        ((math.floor,) * 3, "You round down everywhere"),
+        ((round,) * 3, "sides are not rounded to the nearest"),
+    ],
+)
+def test_roundings_and_scales_are_named(arguments, message):
+    outcome = judge("3.2", qwen_with(*arguments), llama_tokens.reference_llama)
+    assert message in outcome.message, outcome.message
 
 
 # --- Inputs and errors ----------------------------------------------------------------------------

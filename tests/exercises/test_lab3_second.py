@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from functools import cache
+from itertools import accumulate, combinations
 from typing import Literal
 
 import numpy as np
@@ -19,9 +20,10 @@ from openmodels.exercises.lab3 import (
     ex_3_6_extraction,
     ex_3_7_hallucination,
     ex_3_8_typographic,
+    order_texts,
     scripted_forms,
 )
-from openmodels.harbour import illusions, world
+from openmodels.harbour import illusions, signs, world
 from openmodels.harbour.scenes import questions
 from openmodels.minis.evaluate import score
 
@@ -49,8 +51,8 @@ def test_example_of_the_word_error_rate():
 
 def test_example_of_extraction():
     order = {"customer": "Mara", "good": "net", "quantity": 12, "day": "Friday", "price": 30}
-    assert ex_3_6_extraction.reference_read(json.dumps(order)) == order
-    assert ex_3_6_extraction.reference_read(json.dumps(order | {"quantity": 41})) is None
+    assert order_texts.reference_read(json.dumps(order)) == order
+    assert order_texts.reference_read(json.dumps(order | {"quantity": 41})) is None
     script = scripted_forms.Script(
         (json.dumps(order | {"price": 80}), *[json.dumps(order)] * 2), (70, 110, 190), 370
     )
@@ -104,7 +106,7 @@ def test_two_agreeing_readings_are_right_in_95_of_100_invented_forms():
 
 def test_every_order_of_the_harbour_keeps_the_form_s_rules():
     for _, question in questions("form", 30, seed=5):
-        order = ex_3_6_extraction.reference_read(question.answer)
+        order = order_texts.reference_read(question.answer)
         assert order == json.loads(question.answer)
 
 
@@ -113,27 +115,6 @@ def test_wilson_s_interval_is_the_course_s(count, n):
     low, high = ex_3_7_hallucination.wilson(count, n, 0.95)
     expected = score(count, n)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-4)
-
-
-def test_the_gullible_model_is_wrong_on_every_attack_and_on_no_clean_picture():
-    for sighting in ex_3_8_typographic.draw_sightings("test", 4):
-        answer = ex_3_8_typographic.gullible(sighting.image, sighting.question)
-        assert answer == (sighting.word if sighting.attack else sighting.answer)
-
-
-def test_practice_pictures_and_test_pictures_differ():
-    train, test = (
-        {sighting.image.tobytes() for sighting in ex_3_8_typographic.draw_sightings(split, 4)}
-        for split in ("train", "test")
-    )
-    assert len(train) == len(test) == 48
-    assert not train & test
-
-
-def test_the_gullible_model_knows_its_questions_only():
-    image = Image.new("RGB", (168, 112), (205, 225, 240))
-    assert ex_3_8_typographic.gullible(image, "How many flags?") == "I see nothing."
-    assert ex_3_8_typographic.gullible(image, ex_3_8_typographic.COLOUR) == "I see nothing."
 
 
 def test_the_reference_defence_serves_other_pictures_too():
@@ -268,43 +249,170 @@ def read_with_a_table(text):
     try:
         order = json.loads(text)
         valid = order.keys() == rules.keys() and all(rules[key](order[key]) for key in rules)
-    except (json.JSONDecodeError, AttributeError):
+    except Exception:
         return None
     return order if valid else None
 
 
-def test_a_pipeline_with_pydantic_and_counters():
+def read_with_a_pattern(text):
+    try:
+        order = json.loads(text)
+    except (RecursionError, ValueError):
+        return None
+    match order:
+        case {"customer": str(customer), "good": good, "day": day, "quantity": int(quantity),
+              "price": int(price), **others}:  # fmt: skip
+            numbers = quantity in range(1, 41) and price in range(2, 100) and quantity is not True
+            listed = good in tuple(world.GOODS) and day in tuple(world.DAYS)
+            return order if customer.split() and listed and numbers and not others else None
+    return None
+
+
+class Form(dict):
+    """A dict of another class."""
+
+
+def read_in_order(text):
+    """Check the fields in sequence, and return another kind of dict."""
+    limits = {"quantity": (1, 40), "price": (2, 99)}
+    lists = {"good": tuple(world.GOODS), "day": tuple(world.DAYS)}
+    try:
+        order = json.JSONDecoder(object_pairs_hook=Form).decode(text)
+        assert isinstance(order, Form) and len(order) == 5
+        for field, (low, high) in limits.items():
+            assert str(order[field]).isdigit() and isinstance(order[field], int)
+            assert low <= order[field] <= high
+        assert all(lists[field].count(order[field]) for field in lists)
+        assert re.search(r"\S", order["customer"])
+    except (AssertionError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return order
+
+
+def extract_with_counters(read):
     def extract(image, views, ask, cost, budget):
-        seen, spent = Counter(), 0
+        counts, spent = Counter(), 0
         for picture in (view(image.copy()) for view in views):
             spent += cost(picture)
             if spent > budget:
                 break
-            order = read_with_pydantic(ask(picture))
+            order = read(ask(picture))
             if order is None:
                 continue
             key = tuple(sorted(order.items()))
-            seen[key] += 1
-            if seen[key] == 2:
+            counts[key] += 1
+            if counts[key] == 2:
                 return order
         return None
 
-    assert correct("3.6", read_with_pydantic, extract)
+    return extract
 
 
-def test_a_pipeline_by_recursion_that_computes_the_costs_first():
+def extract_by_recursion(read):
     def extract(image, views, ask, cost, budget, earlier=()):
         if not views or cost(views[0](image)) > budget:
             return None
         picture = views[0](image)
-        order = read_with_a_table(ask(picture))
+        order = read(ask(picture))
         if order in earlier and order:
             return order
         return extract(
             image, views[1:], ask, cost, budget - cost(picture), (*earlier, order or "invalid")
         )
 
-    assert correct("3.6", read_with_a_table, extract)
+    return extract
+
+
+def extract_with_all_costs_first(read):
+    def extract(image, views, ask, cost, budget):
+        pictures = [view(image) for view in views]
+        sums = accumulate(map(cost, pictures))
+        affordable = [p for p, total in zip(pictures, sums, strict=True) if total <= budget]
+        texts = {}
+        for picture in affordable:
+            if (order := read(ask(picture))) is not None:
+                texts.setdefault(json.dumps(order, sort_keys=True), []).append(order)
+                repeated = [orders[1] for orders in texts.values() if len(orders) > 1]
+                if repeated:
+                    return repeated[0]
+        return None
+
+    return extract
+
+
+def extract_from_pairs(read):
+    def extract(image, views, ask, cost, budget):
+        def readings(budget):
+            for view in views:
+                budget = budget - cost(view(image))
+                if budget < 0:
+                    return
+                yield read(ask(view(image)))
+
+        orders = []
+        for order in readings(budget):
+            orders.append(order)
+            if any(a == b for a, b in combinations(filter(None, orders), 2)):
+                return order
+        return None
+
+    return extract
+
+
+@pytest.mark.parametrize(
+    ("read", "pipeline"),
+    [
+        (read_with_pydantic, extract_with_counters),
+        (read_with_a_table, extract_by_recursion),
+        (read_with_a_pattern, extract_with_all_costs_first),
+        (read_in_order, extract_from_pairs),
+    ],
+)
+def test_pipelines_of_other_forms(read, pipeline):
+    assert correct("3.6", read, pipeline(read))
+
+
+REPAIRS = {  # what a learner writes in front of `json.loads`
+    "a fence": lambda text: text.strip().removeprefix("```json").removesuffix("```"),
+    "backticks": lambda text: text.strip("` \n"),
+    "single quotes": lambda text: text.replace("'", '"'),
+    "a comma": lambda text: text.replace(",}", "}"),
+    "brackets": lambda text: text.strip("[]"),
+    "text before": lambda text: text[text.find("{") :] if "{" in text else text,
+    "text behind": lambda text: text[: text.rfind("}") + 1],
+    "small letters": lambda text: re.sub(r"Friday", "Friday", text, flags=re.IGNORECASE),
+}
+
+
+@pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS)
+def test_a_repair_is_rejected_with_a_reason(repair):
+    def read(text):
+        return order_texts.reference_read(repair(text))
+
+    outcome = find("3.6").load_checker().judge(read, ex_3_6_extraction.reference_extract)
+    assert outcome.state == "not yet"
+    assert re.search(r"repair|whole text|exact", outcome.message), outcome.message
+
+
+def test_a_long_text_is_shortened_in_a_message():
+    def read(text):
+        return json.loads(text) if len(text) > 1000 else order_texts.reference_read(text)
+
+    outcome = find("3.6").load_checker().judge(read, ex_3_6_extraction.reference_extract)
+    assert "5,000 digits" in outcome.message and "ValueError" in outcome.message
+    assert len(outcome.message) < 600
+
+
+def test_an_error_in_a_pipeline_names_its_line():
+    def extract(image, views, ask, cost, budget):
+        assert callable(views[1]) if views else True
+        return ex_3_6_extraction.reference_extract(image, views, ask, cost, budget)
+
+    outcome = find("3.6").load_checker().judge(order_texts.reference_read, extract)
+    assert outcome.state == "not yet"
+    assert "a single view: `extract` raises IndexError" in outcome.message
+    assert "`assert callable(views[1]) if views else True`" in outcome.message
+    assert "a list of one view is valid" in outcome.message
 
 
 def test_a_hallucination_rate_of_numpy_with_the_roots_of_a_quadratic():
@@ -360,7 +468,7 @@ def test_a_hallucination_rate_by_a_regular_expression():
 
 
 def test_defences_of_other_makes():
-    read = ex_3_8_typographic.READ
+    read = signs.READ
 
     def mirror(image, question, ask):
         if question == read:

@@ -24,8 +24,9 @@ EXERCISES = (
         "3.2",
         "Count image tokens in two families",
         hints=(
-            "Write Qwen's rule as three cases, in the order of the docstring. All three start from "
-            "the original width and height, and the limits apply to the rounded sides.",
+            "Write Qwen's rule as three cases: the two rows of the table, and rounding within the "
+            "limits. All three start from the original width and height, and the limits apply to "
+            "the rounded sides.",
             "For Llama 4, list all pairs (rows, columns) with rows * columns <= max_tiles and "
             "compute each canvas's factor. Then select: `min` over the factors of at least 1, or "
             "`max` over all factors.",
@@ -80,8 +81,9 @@ EXERCISES = (
         "Extract order forms within a token budget",
         hints=(
             "`read_order` has many reasons to return None and one way to return a record. Catch "
-            "`ValueError` from `json.loads`, then ask for a dict, for exactly the five fields, and "
-            'for each field\'s rule. `type(x) is int` refuses `True`, `12.0` and `"12"`.',
+            "`ValueError` and `RecursionError` from `json.loads`, then ask for a dict, for exactly "
+            "the five fields, and for each field's rule. `type(x) is int` refuses `True`, `12.0` "
+            'and `"12"`.',
             "`extract` is one loop over the views with a list of the valid readings so far. If a "
             "new reading is in the list, return it. After the loop, return None.",
             "Before each question, subtract `cost(picture)` from the budget; below 0, return None "

@@ -13,6 +13,7 @@ import numpy as np
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
 from openmodels.exercises.known_mistakes import pair_answers
 from openmodels.exercises.lab3.expectations import (
+    as_array,
     expect_no_library,
     expect_result,
     expect_value_error,
@@ -134,6 +135,15 @@ def patchify_grid(pixels: np.ndarray, patch: int, merge: int = 1) -> np.ndarray:
 
 def patchify_a_channel_per_row(pixels: np.ndarray, patch: int, merge: int = 1) -> np.ndarray:
     return reference_patchify(pixels, patch, merge).reshape(-1, patch * patch)
+
+
+def patchify_in_lists(pixels: np.ndarray, patch: int, merge: int = 1) -> list[list[int]]:
+    return reference_patchify(pixels, patch, merge).tolist()
+
+
+def patchify_in_uneven_lists(pixels: np.ndarray, patch: int, merge: int = 1) -> list[list[int]]:
+    first, *others = reference_patchify(pixels, patch, merge).tolist()
+    return [first[:-1], *others]
 
 
 def patchify_three_channels(pixels: np.ndarray, patch: int, merge: int = 1) -> np.ndarray:
@@ -321,6 +331,12 @@ def unpatchify_in_float(
     return reference_unpatchify(patches, height, width, patch, merge).astype(float)
 
 
+def unpatchify_in_lists(
+    patches: np.ndarray, height: int, width: int, patch: int, merge: int = 1
+) -> list[list[list[int]]]:
+    return reference_unpatchify(patches, height, width, patch, merge).tolist()
+
+
 def unpatchify_any_number(
     patches: np.ndarray, height: int, width: int, patch: int, merge: int = 1
 ) -> np.ndarray:
@@ -455,6 +471,8 @@ BAD_COUNTS = [
                 WrongAnswer("a grid of rows", patchify_grid, "Flatten each patch"),
                 WrongAnswer("a row per channel", patchify_a_channel_per_row, "all its channels"),
                 WrongAnswer("in float", patchify_in_float, "float64, expected int64"),
+                WrongAnswer("numbers in lists", patchify_in_lists, "A list has no dtype"),
+                WrongAnswer("uneven lists", patchify_in_uneven_lists, "lengths are not the same"),
                 WrongAnswer(
                     "three channels", patchify_three_channels,
                     "Does your code fix the number of channels",
@@ -487,6 +505,9 @@ BAD_COUNTS = [
                     "Does your code fix the number of channels",
                 ),
                 WrongAnswer("in float on the way back", unpatchify_in_float, "float64, expected"),
+                WrongAnswer(
+                    "numbers in lists on the way back", unpatchify_in_lists, "A list has no dtype"
+                ),
                 WrongAnswer(
                     "any number of patches", unpatchify_any_number, "surplus values as channels",
                 ),
@@ -529,8 +550,9 @@ def _expect_patches(patchify: Callable, picture: Picture) -> None:
     what, expected = picture.what, reference_patchify(*picture.call)
     result = expect_result(patchify, picture.call, what, _fixed_size(picture))
     rows = f"what `patchify` returns for {what}"
+    answered_list, result = isinstance(result, (list, tuple)), as_array(result, rows)
     expect_shape(result, expected.shape, rows, _explain_shape(result, expected, picture))
-    _expect_dtype(result, picture.pixels, rows)
+    _expect_dtype(result, picture.pixels, rows, answered_list)
     values = np.asarray(result)
     if (values == expected).all():
         return
@@ -549,6 +571,7 @@ def _expect_picture(unpatchify: Callable, picture: Picture) -> None:
     what = f"the patches of {picture.what}"
     returned = f"what `unpatchify` returns for {what}"
     result = expect_result(unpatchify, picture.call_back, what, _fixed_size(picture))
+    answered_list, result = isinstance(result, (list, tuple)), as_array(result, returned)
     shape, height_width = picture.pixels.shape, getattr(result, "shape", ())
     hint = ""
     if tuple(height_width) == (shape[1], shape[0], shape[2]):
@@ -556,7 +579,7 @@ def _expect_picture(unpatchify: Callable, picture: Picture) -> None:
     elif tuple(height_width) == (shape[2], *shape[:2]):
         hint = "The channels come last: (height, width, channels)."
     expect_shape(result, shape, returned, hint)
-    _expect_dtype(result, picture.pixels, returned)
+    _expect_dtype(result, picture.pixels, returned, answered_list)
     values = np.asarray(result)
     if (values == picture.pixels).all():
         return
@@ -588,14 +611,18 @@ def _fixed_size(picture: Picture) -> str:
     )
 
 
-def _expect_dtype(result: Any, pixels: np.ndarray, what: str) -> None:
-    """Raise NotYet unless a result has the dtype of the pixels; a tensor's dtype counts too."""
+def _expect_dtype(result: Any, pixels: np.ndarray, what: str, answered_list: bool) -> None:
+    """Raise NotYet unless a result has the dtype of the pixels; a tensor's dtype counts too.
+
+    answered_list: the answer is a list, of which `result` is the array.
+    """
     name = str(result.dtype).removeprefix("torch.")
-    if name != pixels.dtype.name:
-        raise NotYet(
-            f"{what}: the dtype is {name}, expected {pixels.dtype.name}. A new array, such as "
-            "`np.zeros`, needs `dtype=`."
-        )
+    if name == pixels.dtype.name:
+        return
+    hint = "A new array, such as `np.zeros`, needs `dtype=`."
+    if answered_list:
+        hint = "A list has no dtype: return an array, such as `np.array(rows, dtype=pixels.dtype)`."
+    raise NotYet(f"{what}: the dtype is {name}, expected {pixels.dtype.name}. {hint}")
 
 
 def _explain_shape(result: Any, expected: np.ndarray, picture: Picture) -> str:

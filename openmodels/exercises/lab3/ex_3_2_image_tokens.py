@@ -52,12 +52,12 @@ class Case(NamedTuple):
 
 NAMES = {"low": "min_pixels", "high": "max_pixels"}
 SHRINK = (
-    "The rounded sides exceed `max_pixels`: divide the original sides by s, and round down to a "
-    "multiple of the unit."
+    "The rounded sides exceed `max_pixels`: compute s from the original sides, divide the original "
+    "sides by s, and round down to a multiple of the unit."
 )
 GROW = (
-    "The rounded sides enclose fewer than `min_pixels`: multiply the original sides by s, and "
-    "round up to a multiple of the unit."
+    "The rounded sides enclose fewer than `min_pixels`: compute s from the original sides, "
+    "multiply the original sides by s, and round up to a multiple of the unit."
 )
 ALL_BELOW = (
     "All factors are below 1: take the largest, and of the canvases with it the one with the "
@@ -65,9 +65,13 @@ ALL_BELOW = (
 )
 QWEN_CASES = [
     Case((1000, 700, 3136, 1_003_520), "Round each side to the nearest multiple of 28 pixels."),
+    Case((1020, 710, 3136, 1_003_520), "Round each side to the nearest multiple of 28 pixels."),
     Case((42, 70, 784, 1_003_520), "Halfway between two multiples, `round` takes the even."),
+    Case((98, 126, 784, 1_003_520), "Halfway between two multiples, `round` takes the even."),
     Case((4032, 3024, 3136, 1_003_520), SHRINK),
+    Case((1660, 790, 3136, 1_003_520), SHRINK),
     Case((20, 30, 3136, 1_003_520), GROW),
+    Case((31, 58, 12_544, 1_003_520), GROW),
     Case((13, 500, 3136, 1_003_520), f"One side is rounded to 0 units. {GROW}"),
     Case((30, 3000, 784, 20_000), "A shrunk side has at least one unit."),
     Case((1000, 1000, 3136, 1_010_000), f"Only the rounded sides are too large. {SHRINK}"),

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
-from openmodels.exercises.known_mistakes import as_lists
 from openmodels.exercises.lab3.expectations import (
+    as_array,
     expect_no_library,
     expect_result,
     expect_value_error,
@@ -113,6 +113,18 @@ def block_last_axis_time(start: int, rows: int, columns: int) -> Tensor:
     return offset_grid(start, rows, columns)[[1, 2, 0]]
 
 
+def block_time_height_swapped(start: int, rows: int, columns: int) -> Tensor:
+    return offset_grid(start, rows, columns)[[1, 0, 2]]
+
+
+def block_time_width_swapped(start: int, rows: int, columns: int) -> Tensor:
+    return offset_grid(start, rows, columns)[[2, 1, 0]]
+
+
+def block_first_axis_width(start: int, rows: int, columns: int) -> Tensor:
+    return offset_grid(start, rows, columns)[[2, 0, 1]]
+
+
 def block_without_start(start: int, rows: int, columns: int) -> Tensor:
     return grid_of(rows, columns)
 
@@ -137,6 +149,48 @@ def block_from_one(start: int, rows: int, columns: int) -> Tensor:
 
 def block_of_one_position(start: int, rows: int, columns: int) -> Tensor:
     return torch.full((3, rows * columns), start)
+
+
+def positions_from_one(ids: Tensor, grids: Tensor, image_token: int, merge: int = 2) -> Tensor:
+    return reference_positions(ids, grids, image_token, merge) + 1
+
+
+def positions_of_token_numbers_in_time(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> Tensor:
+    positions = reference_positions(ids, grids, image_token, merge)
+    positions[0] = torch.arange(len(ids))
+    return positions
+
+
+def positions_of_picture_numbers_in_time(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> Tensor:
+    positions = reference_positions(ids, grids, image_token, merge)
+    positions[0, ids == image_token] = torch.arange(len(ids))[ids == image_token]
+    return positions
+
+
+def _of_patch_columns(start: int, rows: int, columns: int, merge: int) -> Tensor:
+    """Return a block whose rows and columns are counted in a grid of patches."""
+    return start + grid_of(rows * merge, columns * merge)[:, : rows * columns]
+
+
+def positions_of_patch_columns(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> Tensor:
+    block = partial(_of_patch_columns, merge=merge)
+    return positions_with(ids, grids, image_token, merge, block=block)
+
+
+def positions_of_patch_columns_and_growth(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> Tensor:
+    def growth(rows: int, columns: int) -> int:
+        return max(rows, columns) * merge
+
+    block = partial(_of_patch_columns, merge=merge)
+    return positions_with(ids, grids, image_token, merge, block=block, growth=growth)
 
 
 def positions_as_text(ids: Tensor, grids: Tensor, image_token: int, merge: int = 2) -> Tensor:
@@ -247,6 +301,23 @@ def positions_in_a_batch(ids: Tensor, grids: Tensor, image_token: int, merge: in
     return reference_positions(ids, grids, image_token, merge)[:, None]
 
 
+def positions_in_a_batch_first(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> Tensor:
+    return reference_positions(ids, grids, image_token, merge)[None]
+
+
+def positions_of_time(ids: Tensor, grids: Tensor, image_token: int, merge: int = 2) -> Tensor:
+    return reference_positions(ids, grids, image_token, merge)[0]
+
+
+def positions_of_different_lengths(
+    ids: Tensor, grids: Tensor, image_token: int, merge: int = 2
+) -> list[list[int]]:
+    time, height, width = reference_positions(ids, grids, image_token, merge).tolist()
+    return [time[:-1], height, width]
+
+
 def positions_in_float(ids: Tensor, grids: Tensor, image_token: int, merge: int = 2) -> Tensor:
     return reference_positions(ids, grids, image_token, merge).float()
 
@@ -282,6 +353,47 @@ MISTAKES = [
     mistake(
         "axes in another order", "The axes have the order time, height, width.",
         block=block_last_axis_time,
+    ),
+    mistake(
+        "width first", "The axes have the order time, height, width.",
+        block=block_first_axis_width,
+    ),
+    mistake(
+        "time and height swapped",
+        "Time and height are swapped: a picture's tokens all have the same time, and their height "
+        "grows with the row.",
+        block=block_time_height_swapped,
+    ),
+    mistake(
+        "time and width swapped",
+        "Time and width are swapped: a picture's tokens all have the same time, and their width "
+        "grows with the column.",
+        block=block_time_width_swapped,
+    ),
+    WrongAnswer(
+        "next starts at 1", positions_from_one,
+        "All your positions are 1 too large: the first next position is 0.",
+    ),
+    WrongAnswer(
+        "token numbers as time", positions_of_token_numbers_in_time,
+        "Your time is the number of the token. It is the next position, which a picture's tokens "
+        "share.",
+    ),
+    WrongAnswer(
+        "token numbers as time in pictures", positions_of_picture_numbers_in_time,
+        "Your time of a picture's tokens is the number of the token. It is the next position, "
+        "which they share.",
+    ),
+    *(
+        WrongAnswer(
+            name, answer,
+            "Your rows and columns are those of patches: divide the grid's by `merge` before you "
+            "number the tokens.",
+        )
+        for name, answer in {
+            "rows and columns of patches": positions_of_patch_columns,
+            "rows, columns and growth of patches": positions_of_patch_columns_and_growth,
+        }.items()
     ),
     mistake(
         "start missing",
@@ -403,7 +515,7 @@ ADJACENT = (
 PROMPTS = [
     Prompt(
         "the example", [1, (4, 6), 1], 9, 2,
-        "Divide rows and columns by `merge` before you count tokens.",
+        "The picture has 2 x 3 tokens: the grid's rows and columns, divided by `merge`.",
     ),
     Prompt("text alone", [5], 40, 2, "There may be no picture and no grid."),
     Prompt("a wide picture in text", [4, (6, 10), 3], 151_655, 2, "The picture has 3 x 5 tokens."),
@@ -433,7 +545,7 @@ WRONG_COUNTS = {  # what: ids, grids
     wrong=[
         *MISTAKES,
         WrongAnswer("another token", positions_of_other_token, "Compare each id with"),
-        WrongAnswer("patches counted", positions_of_patches, "Divide rows and columns by `merge`"),
+        WrongAnswer("patches counted", positions_of_patches, "divided by `merge`"),
         WrongAnswer("merge of 2", positions_merge_of_two, "`merge` is 3"),
         WrongAnswer("first grid for all", positions_first_grid, "its own row of `grids`"),
         WrongAnswer("groups of equal ids", positions_by_group, "stand next to each other"),
@@ -443,8 +555,11 @@ WRONG_COUNTS = {  # what: ids, grids
             "only missing tokens noticed", positions_counting_pictures,
             "Count the image tokens first",
         ),
-        WrongAnswer("a row per token", positions_per_token, "Three rows"),
-        WrongAnswer("a batch", positions_in_a_batch, "without a batch axis"),
+        WrongAnswer("a row per token", positions_per_token, "is transposed"),
+        WrongAnswer("a batch", positions_in_a_batch, "has a batch axis"),
+        WrongAnswer("a batch first", positions_in_a_batch_first, "has a batch axis"),
+        WrongAnswer("a single row", positions_of_time, "Three rows"),
+        WrongAnswer("rows of different lengths", positions_of_different_lengths, "not the same"),
         WrongAnswer("floats", positions_in_float, "expected whole numbers"),
         WrongAnswer("grids divided in place", positions_dividing_in_place, "changed its input"),
         WrongAnswer("no return", lambda *_: None, "Is a `return` missing"),
@@ -469,11 +584,9 @@ def _expect_positions(mrope_positions: Callable, prompt: Prompt) -> None:
     """Raise NotYet unless the positions of a prompt are right."""
     expected = reference_positions(*prompt.call)
     result = expect_result(mrope_positions, prompt.call, prompt.what, prompt.hint)
-    shape = (
-        f"Three rows (time, height, width), a column per token, without a batch axis. {prompt.hint}"
-    )
-    values = np.array(as_lists(result)) if isinstance(result, (list, tuple)) else result
-    expect_shape(values, tuple(expected.shape), f"your result for {prompt.what}", shape)
+    what = f"your result for {prompt.what}"
+    values = as_array(result, what)
+    expect_shape(values, tuple(expected.shape), what, _explain_shape(values, prompt))
     values = np.asarray(values)
     if values.dtype.kind not in "iu":
         raise NotYet(
@@ -490,8 +603,36 @@ def _expect_positions(mrope_positions: Callable, prompt: Prompt) -> None:
         why = explain(mrope_positions, calls, PROMPTS.index(prompt), MISTAKES, rtol=1e-9)
     raise NotYet(
         f"for {prompt.what}, token {token} ({_describe(prompt, token)}) has {AXES[axis]} "
-        f"{values[axis, token]}, expected {expected[axis, token]}. {why or prompt.hint}"
+        f"{values[axis, token]}, expected {expected[axis, token]}. "
+        f"{why or _rule(prompt, token, axis)}"
     )
+
+
+def _explain_shape(values: Any, prompt: Prompt) -> str:
+    """Return what a wrong shape says about the mistake."""
+    shape, tokens = tuple(getattr(values, "shape", ())), len(prompt.call[0])
+    if shape == (tokens, 3):
+        return "It is transposed: three rows (time, height, width), and a column per token."
+    if len(shape) == 3 and shape in ((3, 1, tokens), (1, 3, tokens)):
+        return "It has a batch axis: `ids` is a single prompt, so return three rows."
+    return f"Three rows (time, height, width), and a column per token. {prompt.hint}"
+
+
+def _rule(prompt: Prompt, token: int, axis: int) -> str:
+    """Return the table's rule for an axis of a token."""
+    ids, _, image_token, *_ = prompt.call
+    if ids[token] == image_token:
+        return (
+            "In a picture, time is the next position for all tokens.",
+            "In a picture, height is the next position + the row.",
+            "In a picture, width is the next position + the column.",
+        )[axis] + f" {prompt.hint}"
+    if (ids[:token] == image_token).any():
+        return (
+            "After a picture, the next position grows by its rows or columns of tokens, whichever "
+            f"is larger. {prompt.hint}"
+        )
+    return "All three positions of text are the next position: 0 first, then 1 more per token."
 
 
 def _describe(prompt: Prompt, token: int) -> str:

@@ -6,14 +6,15 @@ Shapes: filters (n_mels, n_fft // 2 + 1), edges (n_mels + 2,). Frequencies in Hz
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers.audio_utils import mel_filter_bank
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_shape
-from openmodels.exercises.known_mistakes import as_lists
 from openmodels.exercises.lab3.expectations import (
+    as_array,
     expect_no_library,
     expect_result,
     expect_value_error,
@@ -156,6 +157,60 @@ def filters_without_ln_back(*call: Any) -> np.ndarray:
     )
 
 
+def to_mel_by(factor: float, start: float = 15) -> Scale:
+    """Return a scale whose logarithm above 1000 Hz has another factor or starts elsewhere."""
+
+    def scale(hertz: np.ndarray) -> np.ndarray:
+        above = start + factor * np.log(np.maximum(hertz, 1) / 1000)
+        return np.where(hertz < 1000, hertz * 3 / 200, above)
+
+    return scale
+
+
+def to_hertz_by(factor: float, start: float = 15) -> Scale:
+    """Return the way back of `to_mel_by`; the rule changes at mel 15."""
+    return lambda mel: np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - start) / factor))
+
+
+def filters_without_ln(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel_by(27), to_hertz_by(27))
+
+
+def filters_without_ln_out(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel_by(27), to_hertz)
+
+
+def filters_times_ln(*call: Any) -> np.ndarray:
+    factor = 27 * math.log(6.4)
+    return Call(*call).on_scale(to_mel_by(factor), to_hertz_by(factor))
+
+
+def filters_times_ln_out(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel_by(27 * math.log(6.4)), to_hertz)
+
+
+def filters_times_ln_back(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel, to_hertz_by(27 * math.log(6.4)))
+
+
+def filters_without_15(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel_by(STEP, 0), to_hertz_by(STEP, 0))
+
+
+def filters_without_15_out(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel_by(STEP, 0), to_hertz)
+
+
+def filters_without_15_back(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(to_mel, to_hertz_by(STEP, 0))
+
+
+def filters_not_inverted(*call: Any) -> np.ndarray:
+    return Call(*call).on_scale(
+        to_mel, lambda mel: np.where(mel < 15, mel * 3 / 200, to_hertz(mel))
+    )
+
+
 def filters_not_normalised(*call: Any) -> np.ndarray:
     return triangles(Call(*call).edges, Call(*call).bins)
 
@@ -200,6 +255,30 @@ def filters_on_lower_bins(*call: Any) -> np.ndarray:
 
 def filters_on_nearest_bins(*call: Any) -> np.ndarray:
     return filters_on(np.round, *call)
+
+
+def filters_on_upper_bins(*call: Any) -> np.ndarray:
+    return filters_on(np.ceil, *call)
+
+
+def filters_of_moved_edges(rounding: Callable, *call: Any) -> np.ndarray:
+    """Return filters whose edges and widths are those of bins."""
+    _, n_fft, rate, *_ = Call(*call)
+    edges = rounding(Call(*call).edges * n_fft / rate) * rate / n_fft
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return triangles(edges, Call(*call).bins) * 2 / widths(edges)
+
+
+def filters_at_whole_hertz(*call: Any) -> np.ndarray:
+    edges = np.round(Call(*call).edges)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return triangles(edges, Call(*call).bins) * 2 / widths(edges)
+
+
+def filters_at_lower_hertz(*call: Any) -> np.ndarray:
+    edges = np.floor(Call(*call).edges + 1e-9)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return triangles(edges, Call(*call).bins) * 2 / widths(edges)
 
 
 def filters_on(rounding: Callable, *call: Any) -> np.ndarray:
@@ -312,6 +391,11 @@ def filters_checking_order(*call: Any) -> np.ndarray:
     return filters_of_any_range(*call)
 
 
+def filters_of_falsy_high(*call: Any) -> np.ndarray:
+    fields = Call(*call)
+    return reference_filterbank(*fields._replace(high=fields.high or fields.rate / 2))
+
+
 def filters_without_half_the_rate(*call: Any) -> np.ndarray:
     if (Call(*call).high or 0) >= call[2] / 2:
         raise ValueError("high is too large")
@@ -344,6 +428,48 @@ MISTAKES = [
         "ln(6.4) missing on the way back", filters_without_ln_back,
         "Your conversion to Hz lacks the factor ln(6.4): it is 1000 * exp((mel - 15) * ln(6.4) / "
         "27).",
+    ),
+    WrongAnswer(
+        "ln(6.4) missing", filters_without_ln,
+        "Your mel scale lacks ln(6.4) above 1000 Hz: mel is 15 + 27 * ln(f / 1000) / ln(6.4), and "
+        "so the way back is 1000 * exp((mel - 15) * ln(6.4) / 27).",
+    ),
+    WrongAnswer(
+        "ln(6.4) missing on the way to mel", filters_without_ln_out,
+        "Your conversion to mel lacks the division by ln(6.4): it is 15 + 27 * ln(f / 1000) / "
+        "ln(6.4).",
+    ),
+    WrongAnswer(
+        "multiplied by ln(6.4)", filters_times_ln,
+        "Your mel scale multiplies by ln(6.4): mel is 15 + 27 * ln(f / 1000) / ln(6.4), and so the "
+        "way back is 1000 * exp((mel - 15) * ln(6.4) / 27).",
+    ),
+    WrongAnswer(
+        "multiplied by ln(6.4) on the way to mel", filters_times_ln_out,
+        "Your conversion to mel multiplies by ln(6.4). It divides: 15 + 27 * ln(f / 1000) / "
+        "ln(6.4).",
+    ),
+    WrongAnswer(
+        "divided by ln(6.4) on the way back", filters_times_ln_back,
+        "Your conversion to Hz divides by ln(6.4). It multiplies: 1000 * exp((mel - 15) * ln(6.4) "
+        "/ 27).",
+    ),
+    WrongAnswer(
+        "15 missing", filters_without_15,
+        "Your mel scale lacks the 15 above 1000 Hz: mel is 15 + 27 * ln(f / 1000) / ln(6.4).",
+    ),
+    WrongAnswer(
+        "15 missing on the way to mel", filters_without_15_out,
+        "Your conversion to mel lacks the 15: it is 15 + 27 * ln(f / 1000) / ln(6.4).",
+    ),
+    WrongAnswer(
+        "15 missing on the way back", filters_without_15_back,
+        "Your conversion to Hz does not subtract the 15: it is 1000 * exp((mel - 15) * ln(6.4) / "
+        "27).",
+    ),
+    WrongAnswer(
+        "not inverted", filters_not_inverted,
+        "Your conversion to Hz repeats the rule for mel. Below mel 15 it is 200 * mel / 3.",
     ),
     WrongAnswer(
         "log10", filters_of_log10,
@@ -391,6 +517,28 @@ MISTAKES = [
     WrongAnswer(
         "edges on nearest bins", filters_on_nearest_bins,
         "You move the edges to bins. They stay where they are, also between two bins.",
+    ),
+    *(
+        WrongAnswer(
+            name, answer,
+            "You move the edges to bins. They stay where they are, also between two bins.",
+        )
+        for name, answer in {
+            "edges on upper bins": filters_on_upper_bins,
+            "edges and widths of the nearest bins": partial(filters_of_moved_edges, np.round),
+            "edges and widths of lower bins": partial(filters_of_moved_edges, np.floor),
+            "edges and widths of upper bins": partial(filters_of_moved_edges, np.ceil),
+        }.items()
+    ),
+    WrongAnswer(
+        "edges of whole Hz", filters_at_whole_hertz,
+        "You round the edges to whole Hz. They stay where they are, also between two whole "
+        "numbers.",
+    ),
+    WrongAnswer(
+        "edges rounded down to Hz", filters_at_lower_hertz,
+        "You round the edges to whole Hz. They stay where they are, also between two whole "
+        "numbers.",
     ),
     WrongAnswer(
         "no peak", filters_without_peak,
@@ -442,7 +590,7 @@ EXAMPLE = (3, 16, 1600)
 CASES = {  # what: (arguments, what to look at)
     "the example": (EXAMPLE, "All its edges are below 1000 Hz: 0, 200, 400, 600 and 800."),
     "5 bands up to 9700 Hz": (
-        (5, 64, 20_000, 0.0, 9700.0), "Most edges are above 1000 Hz; 0 Hz is a valid limit.",
+        (5, 64, 20_000, 0.0, 9700.0), "Most edges are above 1000 Hz.",
     ),
     "Whisper's 80 bands": ((80, 400, 16_000), "Some edges are above 1000 Hz."),
     "Qwen2-Audio's 128 bands": ((128, 400, 16_000), "The lowest bands are narrower than a bin."),
@@ -452,9 +600,12 @@ CASES = {  # what: (arguments, what to look at)
     ),
     "6 bands from 1000 to 4000 Hz": ((6, 128, 9000, 1000.0, 4000.0), "1000 Hz is mel 15."),
     "3 bands at a rate of 401 Hz": ((3, 20, 401), "rate / 2 is 200.5 Hz."),
-    "3 bands from 10 to 200.5 Hz": ((3, 22, 401, 10.0, 200.5), "rate / 2 is a valid limit."),
-    "4 bands from 0 to 4000 Hz": ((4, 100, 8000, 0, 4000), "0 and rate / 2 are valid limits."),
+    "3 bands from 10 to 200.5 Hz": ((3, 22, 401, 10.0, 200.5), "`high` is rate / 2."),
+    "4 bands from 0 to 4000 Hz": ((4, 100, 8000, 0, 4000), "`low` is 0 and `high` is rate / 2."),
 }  # fmt: skip
+VALID = "0 Hz and rate / 2 are valid limits, and a band may be narrower than a bin."
+RANGE = "Raise ValueError unless 0 <= low < high <= rate / 2."
+ZERO = f"{RANGE} A `high` of 0 is not None: compare with `is None`, since `or` also replaces 0."
 BAD_RANGES = {
     "from -100 Hz": (5, 64, 8000, -100.0, 3000.0),
     "from -0.5 Hz": (5, 64, 8000, -0.5, 3000.0),
@@ -463,6 +614,9 @@ BAD_RANGES = {
     "to 5000 Hz at a rate of 8000": (5, 64, 8000, 100.0, 5000.0),
     "to 4000.5 Hz at a rate of 8000": (5, 64, 8000, 100.0, 4000.5),
     "from 4000 Hz at a rate of 8000": (5, 64, 8000, 4000.0),
+    "from 0 to 0 Hz": (5, 64, 8000, 0.0, 0.0),
+    "from 0 to 0 Hz, both integers": (5, 64, 8000, 0, 0),
+    "from 0 to -100 Hz": (5, 64, 8000, 0.0, -100.0),
 }
 
 
@@ -480,6 +634,7 @@ BAD_RANGES = {
             "half the rate excluded", filters_without_half_the_rate, "valid limit",
         ),
         WrongAnswer("0 Hz excluded", filters_above_0_hertz, "valid limit"),
+        WrongAnswer("high or rate / 2", filters_of_falsy_high, "`or` also replaces 0"),
         WrongAnswer("the library's", filters_of_the_library, "Write the rule yourself"),
         WrongAnswer("the library's itself", mel_filter_bank, "Write the rule yourself"),
         WrongAnswer("no return", lambda *_: None, "Is a `return` missing"),
@@ -492,7 +647,7 @@ def check_filterbank(mel_filterbank: Callable[..., np.ndarray]) -> str:
     for what, (call, hint) in CASES.items():
         largest = max(largest, _expect_filters(mel_filterbank, what, call, hint))
     for what, call in BAD_RANGES.items():
-        hint = "Raise ValueError unless 0 <= low < high <= rate / 2."
+        hint = ZERO if call[4:] and call[4] == 0 else RANGE
         expect_value_error(mel_filterbank, call, f"bands {what}", hint)
     return (
         f"your filters agree with the library's for {len(CASES)} sets of arguments; the largest "
@@ -503,8 +658,8 @@ def check_filterbank(mel_filterbank: Callable[..., np.ndarray]) -> str:
 def _expect_filters(mel_filterbank: Callable, what: str, call: tuple, hint: str) -> float:
     """Raise NotYet unless the filters are the library's; return the largest difference."""
     expected = reference_filterbank(*call)
-    result = expect_result(mel_filterbank, call, what, hint)
-    values = np.array(as_lists(result)) if isinstance(result, (list, tuple)) else result
+    result = expect_result(mel_filterbank, call, what, VALID)
+    values = as_array(result, f"your filterbank for {what}")
     expect_shape(
         values, expected.shape, f"your filterbank for {what}", _explain_shape(values, call)
     )

@@ -1,7 +1,7 @@
 """Exercise 3.6: extract order forms within a token budget.
 
-Models that read by a script are in `scripted_forms`. The notebook then runs the learner's
-functions on mini-qwen-vl.
+The first half, `read_order`, is in `order_texts`; models that read by a script are in
+`scripted_forms`. The notebook then runs the learner's functions on mini-qwen-vl.
 """
 
 import json
@@ -13,16 +13,14 @@ from typing import Any
 
 from PIL import Image
 
-from openmodels.check import NotYet, WrongAnswer, exercise, expect_type
+from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.known_mistakes import pair_answers
 from openmodels.exercises.lab3.cases import Case, equal, name_mistake, result_of
+from openmodels.exercises.lab3.expectations import line_of
+from openmodels.exercises.lab3.order_texts import READING_MISTAKES, READINGS, parse, reference_read
 from openmodels.exercises.lab3.scripted_forms import (
     FORMS,
-    ORDER,
-    PRICES,
-    QUANTITIES,
     SCRIPTS,
-    A,
     Record,
     Run,
     draw_script,
@@ -30,7 +28,6 @@ from openmodels.exercises.lab3.scripted_forms import (
     share_forms,
     write,
 )
-from openmodels.harbour import world
 from openmodels.harbour.scenes import FIELDS
 
 View = Callable[[Image.Image], Image.Image]
@@ -38,28 +35,6 @@ Ask = Callable[[Image.Image], str]
 Cost = Callable[[Image.Image], int]
 
 # --- The reference solution -----------------------------------------------------------------------
-
-
-def reference_read(text: str) -> Record | None:
-    """Return the order that a model wrote as JSON, or None if it breaks a rule of the form."""
-    try:
-        order = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(order, dict) or set(order) != set(FIELDS):
-        return None
-    customer, quantity, price = order["customer"], order["quantity"], order["price"]
-    valid = (
-        isinstance(customer, str)
-        and customer.strip() != ""
-        and order["good"] in list(world.GOODS)
-        and order["day"] in world.DAYS
-        and type(quantity) is int
-        and quantity in QUANTITIES
-        and type(price) is int
-        and price in PRICES
-    )
-    return order if valid else None
 
 
 def reference_extract(
@@ -79,217 +54,6 @@ def reference_extract(
             readings.append(order)
     return None
 
-
-# --- Known mistakes in reading --------------------------------------------------------------------
-
-
-def _parsed(text: str) -> Any:
-    """Return what JSON says, valid or not; None if it is no JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def read_unguarded(text: str) -> Record | None:
-    return reference_read(text) if isinstance(json.loads(text), dict) else None
-
-
-def read_list_as_dict(text: str) -> Record | None:
-    try:
-        order = json.loads(text)
-    except ValueError:
-        return None
-    if set(order.keys()) != set(FIELDS):
-        return None
-    return reference_read(text)
-
-
-def _read_with(
-    change: Callable[[Record], Record], text: str, any_fields: bool = False
-) -> Record | None:
-    """Return an order that is valid, or that is valid after a change."""
-    order = _parsed(text)
-    if not isinstance(order, dict) or (set(order) != set(FIELDS) and not any_fields):
-        return None
-    try:
-        return order if reference_read(text) or reference_read(write(change(order))) else None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def read_texts_as_numbers(text: str) -> Record | None:
-    return _read_with(
-        lambda order: order | {key: int(order[key]) for key in ("quantity", "price")}, text
-    )
-
-
-def read_text_digits(text: str) -> Record | None:
-    def change(order: Record) -> Record:
-        numbers = {key: order[key] for key in ("quantity", "price")}
-        return order | {k: int(v) if isinstance(v, str) else v for k, v in numbers.items()}
-
-    return _read_with(change, text)
-
-
-def read_booleans(text: str) -> Record | None:
-    def change(order: Record) -> Record:
-        return order | {"quantity": order["quantity"] + 0} if order["quantity"] is True else order
-
-    return _read_with(change, text)
-
-
-def read_fractions(text: str) -> Record | None:
-    def change(order: Record) -> Record:
-        numbers = {key: order[key] for key in ("quantity", "price")}
-        whole = {k: int(v) if isinstance(v, float) else v for k, v in numbers.items()}
-        return order | whole
-
-    return _read_with(change, text)
-
-
-def read_more_fields(text: str) -> Record | None:
-    return _read_with(lambda order: {key: order[key] for key in FIELDS}, text, True)
-
-
-def read_other_fields(text: str) -> Record | None:
-    return _read_with(lambda order: ORDER | order, text, True)
-
-
-def read_any_good(text: str) -> Record | None:
-    return _read_with(lambda order: order | {"good": "net"}, text)
-
-
-def read_any_day(text: str) -> Record | None:
-    return _read_with(lambda order: order | {"day": "Friday"}, text)
-
-
-def read_any_case(text: str) -> Record | None:
-    return _read_with(
-        lambda order: order | {"good": order["good"].lower(), "day": order["day"].title()}, text
-    )
-
-
-def read_any_number(text: str) -> Record | None:
-    def change(order: Record) -> Record:
-        numbers = {key: 5 for key in ("quantity", "price") if type(order[key]) is int}
-        return order | numbers
-
-    return _read_with(change, text)
-
-
-def read_no_last_number(text: str) -> Record | None:
-    order = reference_read(text)
-    return None if order and (order["quantity"] == 40 or order["price"] == 99) else order
-
-
-def read_no_first_number(text: str) -> Record | None:
-    order = reference_read(text)
-    return None if order and (order["quantity"] == 1 or order["price"] == 2) else order
-
-
-def read_blank_customer(text: str) -> Record | None:
-    return _read_with(
-        lambda order: order | {"customer": "x"} if order["customer"].strip() == "" else order, text
-    )
-
-
-def read_any_customer(text: str) -> Record | None:
-    return _read_with(lambda order: order | {"customer": "x"}, text)
-
-
-def read_listed_customers_only(text: str) -> Record | None:
-    order = reference_read(text)
-    return order if order and order["customer"] in world.NAMES else None
-
-
-def read_json_in_a_sentence(text: str) -> Record | None:
-    start, end = text.find("{"), text.rfind("}")
-    return reference_read(text[start : end + 1])
-
-
-READING_MISTAKES = [
-    WrongAnswer("JSON errors escape", read_unguarded,
-                "A model's text need not be JSON: catch the error and return None."),
-    WrongAnswer("a list as a dict", read_list_as_dict,
-                "JSON can be a list, a number or null: ask `isinstance(..., dict)` first."),
-    WrongAnswer("int() of everything", read_texts_as_numbers,
-                "`int(...)` makes numbers of texts and fractions: a rule that repairs a reading "
-                "hides that it was wrong. Ask for the type."),
-    WrongAnswer("digits in quotes", read_text_digits,
-                '"12" is a text: the number must be a JSON number.'),
-    WrongAnswer("true as a number", read_booleans,
-                "`True` is an int to Python: `type(x) is int`, or refuse bool."),
-    WrongAnswer("fractions", read_fractions,
-                "12.5 and 12.0 are not whole numbers, and `12.0 in range(...)` is true."),
-    WrongAnswer("more fields", read_more_fields,
-                "A sixth field breaks the rules: exactly five fields."),
-    WrongAnswer("missing fields", read_other_fields,
-                "A field is missing there, and you fill it in: nobody ordered that."),
-    WrongAnswer("any good", read_any_good, "`good` must be one of `world.GOODS`."),
-    WrongAnswer("any day", read_any_day, "`day` must be one of `world.DAYS`."),
-    WrongAnswer("any case", read_any_case, "The closed lists are exact: `Net` is not `net`."),
-    WrongAnswer("any number", read_any_number,
-                "A number outside its range breaks the rules."),
-    WrongAnswer("the last number refused", read_no_last_number,
-                "The largest quantity is 40 and the highest price 99, both included."),
-    WrongAnswer("the first number refused", read_no_first_number,
-                "The smallest quantity is 1 and the lowest price 2, both included."),
-    WrongAnswer("blank customer", read_blank_customer,
-                "A customer without a letter is nobody: ask for `.strip()`."),
-    WrongAnswer("any customer", read_any_customer, "A customer is a text."),
-    WrongAnswer("listed customers only", read_listed_customers_only,
-                "There is no list of customers: strangers order too."),
-    WrongAnswer("JSON in a sentence", read_json_in_a_sentence,
-                "The whole text must be JSON: what else the model wrote is a sign that it did "
-                "not read the form as it was trained to."),
-]  # fmt: skip
-
-
-def _order(**fields: Any) -> tuple[str]:
-    return (write(ORDER | fields),)
-
-
-READINGS = [
-    Case("a valid order", (A,)),
-    Case("a sentence", ("I see an order.",), "Text that is not JSON is no order."),
-    Case("an empty text", ("",)),
-    Case("JSON that is cut off", (A[:-7],)),
-    *(Case("JSON that is no object", (text,), "Only an object has fields.")
-      for text in ("[]", "12", "null", '"net"', "NaN")),
-    Case("a missing field", (write({k: v for k, v in ORDER.items() if k != "day"}),),
-         "Exactly five fields."),
-    Case("an empty object", ("{}",)),
-    Case("a sixth field", _order(total=360)),
-    Case("a field of another name", (write({k: v for k, v in ORDER.items() if k != "day"}
-                                           | {"date": "Friday"}),)),
-    Case("a good that is not sold", _order(good="fishnet")),
-    Case("a good in capitals", _order(good="Net")),
-    Case("a good that is a number", _order(good=7)),
-    Case("a good that is a list", _order(good=["net"]), "`in` a dict or a set needs a hashable "
-         "value; a list has none. Ask `isinstance(..., str)` first, or search a list."),
-    Case("a day that is none", _order(day="Fryday")),
-    Case("a day in small letters", _order(day="friday")),
-    Case("a day that is null", _order(day=None)),
-    Case("digits in quotes", _order(quantity="12")),
-    Case("a price in quotes", _order(price="30")),
-    Case("a fraction", _order(quantity=12.5)),
-    Case("a whole number with a point", _order(price=30.0)),
-    Case("true as a quantity", _order(quantity=True)),
-    *(Case(f"{key} {value}", _order(**{key: value}), f"{key} runs from {low} to {high}.")
-      for key, (low, high) in {"quantity": (1, 40), "price": (2, 99)}.items()
-      for value in (low - 1, low, high, high + 1, -5)),
-    Case("quantity null", _order(quantity=None)),
-    Case("a blank customer", _order(customer="  ")),
-    Case("an empty customer", _order(customer="")),
-    Case("a customer that is a number", _order(customer=5), "A customer is a text."),
-    Case("a customer on no list", _order(customer="Quibble")),
-    Case("a Chinese customer", _order(customer="李明")),
-    Case("JSON with spaces and another order of fields",
-         (write(dict(reversed(ORDER.items())), "  "),)),
-    Case("JSON within a sentence", (f"Here it is: {A}",)),
-    Case("JSON with a comment behind it", (f"{A} Done.",)),
-]  # fmt: skip
 
 # --- Known mistakes in extracting -----------------------------------------------------------------
 
@@ -326,7 +90,7 @@ def extract_first_valid(*call: Any) -> Record | None:
 
 
 def extract_any_two(*call: Any) -> Record | None:
-    return _first_repeated(_readings(*call, read=_parsed))
+    return _first_repeated(_readings(*call, read=parse))
 
 
 def extract_equal_texts(*call: Any) -> Record | None:
@@ -383,6 +147,38 @@ def extract_latest_at_the_end(*call: Any) -> Record | None:
             return order
         readings.append(order)
     return readings[-1] if readings else None
+
+
+def extract_single_reading(*call: Any) -> Record | None:
+    readings: list[Record] = []
+    for order in _readings(*call):
+        if order in readings:
+            return order
+        readings.append(order)
+    return readings[0] if len(readings) == 1 else None
+
+
+def extract_only_view(
+    image: Image.Image, views: Sequence[View], ask: Ask, cost: Cost, budget: int
+) -> Record | None:
+    if len(views) == 1 and cost(views[0](image)) <= budget:
+        return reference_read(ask(views[0](image)))
+    return reference_extract(image, views, ask, cost, budget)
+
+
+def extract_from_two_views(
+    image: Image.Image, views: Sequence[View], ask: Ask, cost: Cost, budget: int
+) -> Record | None:
+    if len(views) < 2:
+        raise ValueError("two readings need two views")
+    return reference_extract(image, views, ask, cost, budget)
+
+
+def extract_from_a_view(
+    image: Image.Image, views: Sequence[View], ask: Ask, cost: Cost, budget: int
+) -> Record | None:
+    views[0]  # IndexError without a view
+    return reference_extract(image, views, ask, cost, budget)
 
 
 def extract_field_by_field(*call: Any) -> Record | None:
@@ -521,6 +317,17 @@ EXTRACTION_MISTAKES = [
     WrongAnswer("the latest at the end", extract_latest_at_the_end,
                 "No two readings agree, and you return one of them. None sends the form to a "
                 "person; a wrong record goes into the ledger."),
+    WrongAnswer("a single reading", extract_single_reading,
+                "You return the only valid reading although no other reading confirms it: return "
+                "None unless two agree."),
+    WrongAnswer("the only view", extract_only_view,
+                "You accept the reading of the only view although no other reading confirms it: "
+                "return None unless two agree."),
+    WrongAnswer("two views needed", extract_from_two_views,
+                "With fewer than two views, no two readings can agree: return None, do not raise "
+                "an error."),
+    WrongAnswer("a view needed", extract_from_a_view,
+                "Without views there is no reading: return None, do not raise an error."),
     WrongAnswer("field by field", extract_field_by_field,
                 "You vote field by field, which costs every view and can build a record that no "
                 "reading has."),
@@ -555,19 +362,33 @@ EXTRACTION_MISTAKES = [
 # --- The checker ----------------------------------------------------------------------------------
 
 
+def _same_record(result: Any, expected: Record | None) -> bool:
+    """Return whether a result is None as expected, or a dict with equal values of equal types."""
+    if expected is None or not isinstance(result, dict):
+        return result is expected
+    return result == expected and all(type(result[k]) is type(v) for k, v in expected.items())
+
+
+def _shorten(text: str) -> str:
+    """Return a text in quotes, with its middle left out if it is long."""
+    shown = repr(text)
+    return shown if len(shown) <= 200 else f"{shown[:60]} ... {shown[-40:]}"
+
+
 def _expect_readings(read_order: Callable) -> None:
     """Raise NotYet unless a function reads every text of READINGS as the reference does."""
     for number, case in enumerate(READINGS):
         if number == 0:
-            expect_type(read_order(*case.arguments), dict, "what `read_order` returned")
+            read_order(*case.arguments)  # an error here shows the line of the learner's code
         state, result = result_of(read_order, case.arguments)
         expected = reference_read(*case.arguments)
-        if state == "value" and type(result) is type(expected) and result == expected:
+        if state == "value" and _same_record(result, expected):
             continue
         verdict = f"raises {result}" if state == "error" else f"returns {result!r}"
         why = name_mistake(read_order, READINGS, number, READING_MISTAKES) or case.hint
         raise NotYet(
-            f"{case.what}, {case.arguments[0]!r}: `read_order` {verdict}, expected {expected!r}. "
+            f"{case.what}, {_shorten(*case.arguments)}: `read_order` {verdict}, expected "
+            f"{expected!r}. "
             f"{why}".strip()
         )
 
@@ -576,6 +397,22 @@ def _describe(run: Run) -> str:
     record = "None" if run.record is None else f"{run.record!r}"
     views = ", ".join(str(place + 1) if place >= 0 else "of a view" for place in run.places)
     return f"{record} after the views {views or 'none'} ({run.tokens} tokens)"
+
+
+def _raise_again(extract: Callable, case: Case) -> None:
+    """Raise NotYet for a call that raises an error, with the line of the learner's code.
+
+    The hint is about values: an error of a wrong name or type gets none.
+    """
+    try:
+        run_script(extract, *case.arguments)
+    except (NotImplementedError, AttributeError, NameError, TypeError):
+        raise
+    except Exception as error:
+        raise NotYet(
+            f"{case.what}: `extract` raises {type(error).__name__} ({error})"
+            f"{line_of(error, extract)}. {case.hint}".strip()
+        ) from error
 
 
 def _expect_script(extract: Callable, number: int) -> None:
@@ -589,7 +426,7 @@ def _expect_script(extract: Callable, number: int) -> None:
     runs = [replace(m, answer=partial(run_script, m.answer)) for m in EXTRACTION_MISTAKES]
     why = name_mistake(runner, SCRIPTS, number, runs) or case.hint
     if state == "error" and (not why or why == case.hint):
-        runner(*case.arguments)  # shows the line of the learner's code that raised the error
+        _raise_again(extract, case)
     verdict = f"`extract` raises {result}" if state == "error" else _describe(result)
     if state == "value" and result.changed:
         why = "`extract` draws on the caller's picture: work on a copy."
@@ -601,8 +438,10 @@ def _expect_script(extract: Callable, number: int) -> None:
     wrong=[
         *pair_answers(READING_MISTAKES, second=reference_extract),
         *pair_answers(EXTRACTION_MISTAKES, first=reference_read),
-        WrongAnswer("reads nothing", (lambda text: None, reference_extract), "is None"),
-        WrongAnswer("JSON only", (_parsed, reference_extract), "expected None"),
+        WrongAnswer(
+            "reads nothing", (lambda text: None, reference_extract), "Is a `return` missing"
+        ),
+        WrongAnswer("JSON only", (parse, reference_extract), "expected None"),
     ],
 )
 def check_extraction(

@@ -90,7 +90,7 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
         raise
     except Exception as error:
         text = f"for {what} {name_of(function)} raised {type(error).__name__} ({error})"
-        place = _line_of(error, function)
+        place = line_of(error, function)
         hint = "" if isinstance(error, (AttributeError, NameError, TypeError)) else hint
         raise NotYet(f"{text}{place}, but the input is valid. {hint}".strip()) from error
     for before, after in zip(call, arguments, strict=True):
@@ -100,6 +100,21 @@ def expect_result(function: Callable, call: tuple, what: str, hint: str = "") ->
                 "result of an operation that does not change the original."
             )
     return result
+
+
+def as_array(result: Any, what: str) -> Any:
+    """Return a list or tuple as an array; anything else as it is. what: for the message.
+
+    Raises NotYet if the list is no array, because its rows have different lengths.
+    """
+    if not isinstance(result, (list, tuple)):
+        return result
+    if any(hasattr(item, "detach") for item in result):  # tensors
+        result = as_lists(result)
+    try:
+        return np.asarray(result)
+    except ValueError as error:
+        raise NotYet(f"{what} has rows whose lengths are not the same.") from error
 
 
 def explain(
@@ -118,7 +133,7 @@ def explain(
     return messages.pop() if len(messages) == 1 else ""
 
 
-def _line_of(error: Exception, function: Callable) -> str:
+def line_of(error: Exception, function: Callable) -> str:
     """Return where in the function's cell an error was raised, "" if its source is not known."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = [

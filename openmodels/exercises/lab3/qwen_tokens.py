@@ -181,6 +181,55 @@ def _all_to_nearest(*call: int) -> int:
     return _rounding(call, round, round, round)
 
 
+def _all_up(*call: int) -> int:
+    return _rounding(call, math.ceil, math.ceil, math.ceil)
+
+
+def _all_down(*call: int) -> int:
+    return _rounding(call, math.floor, math.floor, math.floor)
+
+
+def _up_but_nearest(*call: int) -> int:
+    return _rounding(call, round, math.ceil, math.ceil)
+
+
+def _down_but_nearest(*call: int) -> int:
+    return _rounding(call, round, math.floor, math.floor)
+
+
+def _swapped_roundings(*call: int) -> int:
+    return _rounding(call, round, math.ceil, math.floor)
+
+
+def _with_rounded_scale(call: tuple[int, ...], limits: str) -> int:
+    """Count with an s of the rounded sides at some limits: "low", "high" or both."""
+    fields = QwenCall(*call)
+    sides = rounded_sides(*fields.sides, fields.unit)
+
+    def new_sides(limit: int) -> list[int]:
+        high = limit == fields.high
+        rounded = ("high" if high else "low") in limits
+        area = math.prod(sides) * fields.unit**2 if rounded else math.prod(fields.sides)
+        scale = math.sqrt(limit / area) / fields.unit
+        if high:
+            return [max(1, math.floor(side * scale)) for side in fields.sides]
+        return [math.ceil(side * scale) for side in fields.sides]
+
+    return fields.scaled(*sides, new_sides)
+
+
+def _scale_of_rounded_sides(*call: int) -> int:
+    return _with_rounded_scale(call, "low, high")
+
+
+def _shrinking_scale_of_rounded_sides(*call: int) -> int:
+    return _with_rounded_scale(call, "high")
+
+
+def _growing_scale_of_rounded_sides(*call: int) -> int:
+    return _with_rounded_scale(call, "low")
+
+
 def _scaled_linearly(*call: int) -> int:
     fields = QwenCall(*call)
 
@@ -333,6 +382,43 @@ QWEN_MISTAKES = [
         "always to the nearest", _all_to_nearest,
         "Outside the limits, sides are not rounded to the nearest: down above `max_pixels`, up "
         "below `min_pixels`.",
+    ),
+    WrongAnswer(
+        "always up", _all_up,
+        "You round up everywhere: up only below `min_pixels`, to the nearest within the limits, "
+        "and down above `max_pixels`.",
+    ),
+    WrongAnswer(
+        "always down", _all_down,
+        "You round down everywhere: down only above `max_pixels`, to the nearest within the "
+        "limits, and up below `min_pixels`.",
+    ),
+    WrongAnswer(
+        "up outside the limits", _up_but_nearest,
+        "You round up outside the limits. Above `max_pixels`, sides are rounded down, so that the "
+        "limit holds.",
+    ),
+    WrongAnswer(
+        "down outside the limits", _down_but_nearest,
+        "You round down outside the limits. Below `min_pixels`, sides are rounded up, so that the "
+        "limit holds.",
+    ),
+    WrongAnswer(
+        "up and down swapped", _swapped_roundings,
+        "You round the wrong way outside the limits: down above `max_pixels`, and up below "
+        "`min_pixels`.",
+    ),
+    WrongAnswer(
+        "s of the rounded sides", _scale_of_rounded_sides,
+        "Your s uses the rounded sides. s uses the original width and height.",
+    ),
+    WrongAnswer(
+        "s of the rounded sides above the limit", _shrinking_scale_of_rounded_sides,
+        "Your s uses the rounded sides. s uses the original width and height.",
+    ),
+    WrongAnswer(
+        "s of the rounded sides below the limit", _growing_scale_of_rounded_sides,
+        "Your s uses the rounded sides. s uses the original width and height.",
     ),
     WrongAnswer(
         "no square root", _scaled_linearly,

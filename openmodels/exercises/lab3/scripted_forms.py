@@ -99,6 +99,10 @@ SCRIPTS = [
     Case("four different readings", (Script((B, A, C, D)),),
          "No two readings agree: return None, so that a person reads the form."),
     Case("no valid reading", (Script((BAD, "", "{}", "[]")),), "Return None."),
+    Case("a single valid reading", (Script((BAD, "", A, "{}")),),
+         "One valid reading is not confirmed: return None unless two readings agree."),
+    Case("a budget for one question only", (Script((A, A, A, A), budget=179),),
+         "The second question would exceed the budget, and one reading is not confirmed."),
     Case("a budget for two questions only", (Script((B, A, A, A), budget=320),),
          "Add up what the questions cost. Stop before the question that would exceed the budget."),
     Case("a budget that the third question uses up", (Script((B, A, A, A), budget=370),),
@@ -109,6 +113,9 @@ SCRIPTS = [
          (Script((BAD, BAD, A, A), (80, 90, 130, 170), budget=400),),
          "An invalid reading has cost its tokens too."),
     Case("only two views", (Script((B, A), (40, 45)),), "The views may be fewer: loop over them."),
+    Case("a single view", (Script((A,), (40,)),),
+         "One reading is not confirmed, and a list of one view is valid: return None."),
+    Case("no views", (Script((), ()),), "The list of views may be empty: return None."),
     Case("five views", (Script((B, D, BAD, C, D), (20, 30, 40, 55, 65), budget=210),)),
 ]  # fmt: skip
 
