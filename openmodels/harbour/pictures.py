@@ -7,7 +7,7 @@ vary freely.
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -45,6 +45,14 @@ class Sighting:
 def ask(question: str) -> Message:
     """Return a user message with a picture and a question."""
     return {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+
+
+def put_last(sighting: Sighting) -> Sighting:
+    """Return a sighting whose picture follows the question, as in Ollama's own prompts."""
+    question, *others = sighting.messages
+    content = question["content"]
+    parts = [part for kind in ("text", "image") for part in content if part["type"] == kind]
+    return replace(sighting, messages=(question | {"content": parts}, *others))
 
 
 def draw_flag(

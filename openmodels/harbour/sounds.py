@@ -14,6 +14,7 @@ import random
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,21 @@ MEANINGS = {
     ("long", "long", "short"): "a ship wants to pass",
 }
 BLASTS = {"short": 0.28, "long": 0.85}  # seconds
+PAUSE = 0.22  # seconds between two blasts
 MOST_BLASTS, MOST_STROKES = 5, 8
+
+
+def training_patterns(blasts: int = 8, seconds: float = 5.2) -> list[tuple[str, ...]]:
+    """Return the foghorn patterns of up to `blasts` blasts that last at most `seconds`."""
+    patterns = []
+    for size in range(1, blasts + 1):
+        for pattern in product(BLASTS, repeat=size):
+            if sum(BLASTS[blast] for blast in pattern) + PAUSE * (size - 1) <= seconds:
+                patterns.append(pattern)
+    return patterns
+
+
+PATTERNS = training_patterns()
 
 
 @dataclass(frozen=True)
@@ -213,16 +228,21 @@ def english_call(rng: random.Random) -> Call:
 
 
 def chinese_call(rng: random.Random) -> Call:
-    """Return a call of Chinese words: a ship on a day, a number of goods, a price, or help."""
+    """Return a call of Chinese words: a ship on a day, a number of goods, a price, or help.
+
+    Half of the sentences about a ship, a price or help also have a number, so that each intent
+    has many combinations, some of them held out.
+    """
     day = rng.choice((*DAYS_ZH.values(), "明天", "今天"))
     number, good = rng.choice(NUMBERS_ZH), rng.choice(CALLS_ZH)
+    count = number if rng.random() < 0.5 else ""
     intent, text = rng.choice(
         (
-            ("arrive", f"大船{day}来"),
-            ("leave", f"大船{day}走"),
+            ("arrive", f"大船{day}{count}来"),
+            ("leave", f"大船{day}{count}走"),
             ("send", f"{day}{number}{good}"),
-            ("price", f"{good}价格"),
-            ("help", f"{day}请帮助"),
+            ("price", f"{count}{good}价格"),
+            ("help", f"{day}{count}请帮助"),
         )
     )
     return Call(text, text, intent, "zh")
@@ -283,16 +303,25 @@ class Shore:
             horn(BLASTS[blast] * tempo * rng.uniform(0.9, 1.1), pitch, self.noise)
             for blast in pattern
         ]
-        gaps = [0.22 * tempo * rng.uniform(0.85, 1.2) for _ in pattern[1:]]
+        gaps = [PAUSE * tempo * rng.uniform(0.85, 1.2) for _ in pattern[1:]]
         return place(pieces, gaps, rng.uniform(0.05, 0.4), rng.uniform(0.1, 0.4))
 
     def pattern(self) -> tuple[str, ...]:
-        """Return one to five blasts at random, each "short" or "long"."""
+        """Return one to five blasts at random, each "short" or "long".
+
+        In training, all `PATTERNS` outside the test are equally likely. They have up to eight
+        blasts, because a model learns a short list of patterns by heart.
+        """
+        if not self.test:
+            return self.rng.choice(PATTERNS)
         return tuple(self.rng.choices(tuple(BLASTS), k=self.rng.randint(1, MOST_BLASTS)))
 
-    def foghorn(self) -> Clip:
-        """Return one to five blasts, short and long; which they are. Test patterns are held out."""
-        pattern = self.draw(self.pattern)
+    def foghorn(self, pattern: tuple[str, ...] = ()) -> Clip:
+        """Return one to five blasts (eight in training), short and long; which they are.
+
+        Test patterns are held out. pattern: blasts to sound instead of random ones.
+        """
+        pattern = pattern or self.draw(self.pattern)
         words = " ".join(pattern)
         answer = f"foghorn: {words}"
         return self.clip(
@@ -338,6 +367,17 @@ class Shore:
         words = "Silence." if loudness == 0 else "Surf, and nothing else."
         messages = (ask(question), assistant(NOTHING))
         return Clip("nothing", samples, messages, key, words, {"loudness": loudness})
+
+
+def long_foghorns(count: int, seed: int = 0, snr: float | None = None) -> Iterator[Clip]:
+    """Yield `count` held-out foghorn patterns of six blasts, all equally likely; snr as in `codes`.
+
+    They are longer than those of `codes("foghorn", ...)`, which are few.
+    """
+    source = Shore(seed, "test", snr)
+    patterns = [p for p in PATTERNS if len(p) == MOST_BLASTS + 1 and held_out("sound", *p)]
+    for _ in range(count):
+        yield source.foghorn(source.rng.choice(patterns))
 
 
 CODES = ("foghorn", "signal", "bell", "nothing")

@@ -84,14 +84,19 @@ def code_spelling(answer: str) -> str:
 def draw_codes(job: tuple[int, int, str, float]) -> list[Item]:
     """Return clips of codes for (seed, count of each, split, SNR in dB), as `speak_some` does."""
     seed, count, split, snr = job
-    clips = []
-    for task in ("foghorn", "signal", "bell"):
-        for clip in sounds.codes(task, count, seed, split, snr):
-            answer = clip.answer["content"]
-            pattern = clip.description.removeprefix("A foghorn sounds: ").rstrip(".")
-            spelled = pattern if task == "signal" else code_spelling(answer)
-            clips.append((clip.samples, clip.question, answer, spelled, {"task": task}))
-    return clips
+    return [
+        code_item(clip)
+        for task in ("foghorn", "signal", "bell")
+        for clip in sounds.codes(task, count, seed, split, snr)
+    ]
+
+
+def code_item(clip: sounds.Clip) -> Item:
+    """Return a code for a `Bank`."""
+    answer = clip.answer["content"]
+    pattern = clip.description.removeprefix("A foghorn sounds: ").rstrip(".")
+    spelled = pattern if clip.task == "signal" else code_spelling(answer)
+    return clip.samples, clip.question, answer, spelled, {"task": clip.task}
 
 
 def make_bank(function: Callable[[tuple], list[Item]], jobs: list[tuple], workers: int) -> Bank:

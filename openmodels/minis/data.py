@@ -259,6 +259,8 @@ class Stream:
         if self.picture_mix and self.rng.random() < self.picture_share:
             task = self.rng.choices(list(self.picture_mix), list(self.picture_mix.values()))[0]
             sighting = getattr(self.window, task)()
+            if recipe.picture_last and self.rng.random() < recipe.picture_last:
+                sighting = pictures.put_last(sighting)
             return encode(self.tokenizer, sighting, recipe.context_weight, self.shape)
         self.harbour.invented = recipe.invented * progress
         mix = self.text_mix

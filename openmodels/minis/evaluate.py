@@ -196,12 +196,13 @@ def evaluate(
     seed: int = 0,
     show: Callable[[str, Score], None] | None = None,
     batch: int = 50,
+    picture_last: bool = False,
 ) -> dict[str, Score]:
     """Return the score per task, by default for all tasks in `scored`.
 
     The prompt is the conversation before the answer, in chat form. "function_5" and "fim_5" are
     pass@5, every other task is the accuracy of one greedy attempt. batch: prompts generated
-    together.
+    together. picture_last: pictures follow their question instead of preceding it.
     """
     if media := media_scores(model.config):
         return media.evaluate_tasks(model, tokenizer, tasks or media.TASKS, count, seed, show)
@@ -212,6 +213,8 @@ def evaluate(
             scores[task] = score(evaluate_code.solved(generate, task, count, seed), count)
         else:
             samples = draw(task, count, seed)
+            if picture_last and task in pictures.TASKS:
+                samples = [pictures.put_last(sighting) for sighting in samples]
             sample_images = [i.image for i in samples] if task in pictures.TASKS else None
             longest = enough_tokens(tokenizer, samples)
             marks = marked(
@@ -272,6 +275,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help="default: all the model is made for")
     parser.add_argument("--typed", type=Path, help="also score a file of hand-typed inputs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture-last", action="store_true", help="put pictures after questions")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     try:
@@ -287,7 +291,10 @@ def main() -> None:
             print(f"{task:18} {s.correct:4}/{s.n}  {s.correct / s.n:6.1%}  "
                   f"[{s.low:.1%}, {s.high:.1%}]", flush=True)  # fmt: skip
 
-    scores = evaluate(model, tokenizer, options.tasks, options.instances, options.seed, show)
+    scores = evaluate(
+        model, tokenizer, options.tasks, options.instances, options.seed, show,
+        picture_last=options.picture_last,
+    )  # fmt: skip
     if options.typed:
         samples = typed_by_hand(options.typed)
         answers = marked(model, tokenizer, samples)

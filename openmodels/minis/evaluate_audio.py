@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from openmodels.minis.audio_data import (
     Bank,
     Mixer,
     Prompts,
+    code_item,
     draw_codes,
     make_bank,
     speak_some,
@@ -40,13 +41,14 @@ NOISE = (None, 20, 10, 5, 0)  # dB; None: no surf
 SLOW = 170  # words a minute
 CODES = ("foghorn", "signal", "bell")
 TASKS = ("call", "call_intent", *CODES, "nothing")  # the card adds `call_chinese`
+FORMS = ("masked", "full")
 QUESTIONS = (sounds.HEAR, sounds.WANT, sounds.MEANING)
 
 
 class Listener:
     """A model that answers questions about windows of sound, many at a time.
 
-    batch: windows at a time. Its noise is drawn from `seed`.
+    batch: windows at a time. Each score draws its noise anew from `seed`, in any order of scores.
     """
 
     def __init__(self, model: Model, tokenizer: PreTrainedTokenizerBase, device: str,
@@ -54,7 +56,7 @@ class Listener:
         self.model, self.tokenizer, self.device, self.batch = model, tokenizer, device, batch
         self.parts = audio.Parts.of(model)
         self.mel = audio.LogMel().to(device)
-        self.mixer = Mixer(device, seed)
+        self.mixer, self.seed = Mixer(device, seed), seed
         self.prompts = Prompts(tokenizer)
 
     def chunks(self, count: int) -> list[torch.Tensor]:
@@ -66,9 +68,10 @@ class Listener:
                     masked: bool, snr: float | None = None) -> list[str]:  # fmt: skip
         """Return the greedy answer to one question about each chosen clip of a bank."""
         answers = []
+        self.mixer.rng.manual_seed(self.seed)
         for part in self.chunks(len(numbers)) if numbers else ():
             chosen = torch.tensor([numbers[n] for n in part.tolist()], device=self.device)
-            frames = SHORT + 160 if masked else audio.WINDOW
+            frames = holding(bank, chosen) if masked else audio.WINDOW
             wave, valid = self.mixer.cut(bank, chosen, frames, augment=False, snr=snr)
             answers += self.answer(wave, valid, [questions[n] for n in part.tolist()], masked)
         return answers
@@ -140,6 +143,7 @@ class Listener:
     def nothing_right(self, masked: bool, count: int) -> list[bool]:
         """Return for windows of silence or surf whether the answer is that there is nothing."""
         results: list[bool] = []
+        self.mixer.rng.manual_seed(self.seed)
         while len(results) < count:
             rows = min(self.batch, count - len(results))
             wave, valid = self.mixer.nothing(rows, SHORT if masked else audio.WINDOW)
@@ -155,18 +159,43 @@ class Listener:
         return [text == d["intent"] for text, d in zip(texts, bank.details, strict=False)]
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many clips of each kind are scored, by form: clean ones, and ones in each level of surf.
+
+    A clip in the full form takes eight times as long.
+    """
+
+    masked: tuple[int, int] = (600, 600)
+    full: tuple[int, int] = (600, 600)
+
+    def of(self, form: str, snr: float | None) -> int:
+        """Return the number of clips for a form and a level of surf; snr: in dB, or None."""
+        clean, noisy = getattr(self, form)
+        return clean if snr is None else noisy
+
+
+def holding(bank: Bank, chosen: torch.Tensor) -> int:
+    """Return the mel frames of a window that holds the longest of these clips, uncut."""
+    longest = int((bank.starts[chosen + 1] - bank.starts[chosen]).max())
+    return min(audio.WINDOW, 4 * -(-(longest // audio.HOP + 16) // 4))
+
+
 def shares(right: Sequence[bool]) -> dict:
     """Return a score with its interval as a dictionary."""
     return asdict(score(sum(right), len(right)))
 
 
-def speech_scores(listener: Listener, calls: Bank, count: int) -> dict[str, dict]:
+def speech_scores(
+    listener: Listener, calls: Bank, counts: Counts, forms: Sequence[str] = FORMS
+) -> dict[str, dict]:
     """Return word error rates of calls by form, noise, speed and language."""
     table = {}
-    for name, masked in (("masked", True), ("full", False)):
+    for name in forms:
+        masked = name == "masked"
         for snr in NOISE:
             label = f"{name} {'clean' if snr is None else f'{snr} dB'}"
-            errors = listener.word_errors(calls, masked, snr, count)
+            errors = listener.word_errors(calls, masked, snr, counts.of(name, snr))
             table[label] = summary(errors)
             if snr is None:
                 slow, fast = (
@@ -194,17 +223,28 @@ def floors(calls: Bank, codes: Bank) -> dict[str, dict]:
     return table
 
 
-def all_scores(listener: Listener, calls: Bank, codes: Bank, count: int) -> dict:
+def all_scores(
+    listener: Listener, calls: Bank, codes: Bank, counts: Counts, seed: int,
+    forms: Sequence[str] = FORMS,
+) -> dict:  # fmt: skip
     """Return all scores of the card: by form, noise and speed, and a deaf model's."""
-    scores: dict = {"calls": speech_scores(listener, calls, count)}
-    scores |= {"codes": {}, "nothing": {}, "intent": {}}
-    for name, masked in (("masked", True), ("full", False)):
+    scores: dict = {"calls": speech_scores(listener, calls, counts, forms)}
+    scores |= {"codes": {}, "nothing": {}, "intent": {}, "six_blasts": {}}
+    six = Bank.of([code_item(c) for c in sounds.long_foghorns(max(counts.masked), seed, CLEAN)])
+    six.to(listener.device)
+    for name in forms:
+        masked = name == "masked"
         for snr in NOISE:
             label = f"{name} {'clean' if snr is None else f'{snr} dB'}"
-            for task, right in listener.codes_right(codes, masked, snr, count).items():
+            for task, right in listener.codes_right(
+                codes, masked, snr, counts.of(name, snr)
+            ).items():
                 scores["codes"][f"{task} {label}"] = shares(right)
-        scores["nothing"][name] = shares(listener.nothing_right(masked, count))
-        scores["intent"][name] = shares(listener.intents_right(calls, masked, count))
+        clean = counts.of(name, None)
+        scores["nothing"][name] = shares(listener.nothing_right(masked, clean))
+        scores["intent"][name] = shares(listener.intents_right(calls, masked, clean))
+        long_right = listener.codes_right(six, masked, None, clean)["foghorn"]
+        scores["six_blasts"][name] = shares(long_right)
     scores["deaf"] = floors(calls, codes)
     return scores
 
@@ -228,17 +268,24 @@ def tasks_of(scores: dict, form: str = "masked") -> dict[str, dict]:
     }  # fmt: skip
 
 
-def card_results(scores: dict, model: Model, count: int, seed: int) -> dict:
+def card_results(scores: dict, model: Model, counts: Counts, seed: int) -> dict:
     """Return the content of scores.json: `all_scores` with what a card states first."""
     return {
         "date": date.today().isoformat(),
+        "device": device_name(model.device),
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
-        "count": count,
+        "count": counts.of("masked", None),
+        "counts": asdict(counts),
         "seed": seed,
         "tasks": tasks_of(scores),
         **scores,
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device as a card names it."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
 
 def quick_scores(listener: Listener, calls: Bank, codes: Bank, count: int) -> dict[str, float]:
@@ -348,6 +395,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("home", type=Path, help="the model's folder")
     parser.add_argument("--count", type=int, default=600, help="held-out clips of each kind")
+    parser.add_argument(
+        "--fewer", type=int, nargs=3, metavar="N", default=None,
+        help="count instead for masked clips in surf, full clean clips, full clips in surf",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -360,8 +411,14 @@ def main() -> None:
     codes = held_out_codes(options.count, options.seed, options.workers)
     for bank in (calls, codes):
         bank.to(options.device)
-    scores = all_scores(listener, calls, codes, options.count)
-    text = json.dumps(card_results(scores, model, options.count, options.seed), indent=1)
+    noisy, full, full_noisy = options.fewer or [options.count] * 3
+    counts = Counts((options.count, noisy), (full, full_noisy))
+    scores = all_scores(listener, calls, codes, counts, options.seed)
+    results = card_results(scores, model, counts, options.seed)
+    if options.out and options.out.exists():  # how the model was trained stays
+        stored = json.loads(options.out.read_text(encoding="utf-8"))
+        results |= {key: stored[key] for key in ("run",) if key in stored}
+    text = json.dumps(results, indent=1)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     print(text)

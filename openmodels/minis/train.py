@@ -15,6 +15,7 @@ import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from openmodels.minis import (
     evaluate,
     heads,
     images,
+    shipped_dir,
     tokenizer,
     upcycle,
     weights_dir,
@@ -66,12 +68,14 @@ class Recipe:
     # name of a miniature whose weights it starts from (`upcycle`)
     frozen_tokens: float = 0.5e6  # the initialised heads and the embeddings are frozen until then
     thaw_tokens: float = 2.5e6  # over these, their rate then rises to the others'
+    picture_last: float = 0.0  # share of pictures that follow their question
     invented: float = 0.2  # share of names made from syllables, after the curriculum
     matrix_rate: float = 0.015  # Muon, for the weight matrices of the blocks
     other_rate: float = 3e-3  # AdamW, for embeddings, norms and biases
     warmup: int = 100  # steps
     decay: float = 0.5  # the rate falls to zero over this last share of the run
     weight_decay: float = 0.05
+    average: float = 1.0  # of a published weight, the run's share; the other share is its start's
     teacher: str = ""  # a miniature whose distribution is learned too ...
     distillation_weight: float = 0.5  # ... with this share of the loss
     seed: int = 1
@@ -101,6 +105,13 @@ RECIPES = {
     "mini-behemoth": replace(GROWN, start="mini-qwen", tokens=3e6),
     "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", distillation_weight=0.8),
 }
+# A second stage from a miniature's shipped weights: `--continued`.
+CONTINUED = {
+    "mini-scout": replace(
+        RECIPES["mini-scout"], start="mini-scout", picture_last=0.5, tokens=3e6, batch_tokens=3072,
+        warmup=20, decay=1.0, matrix_rate=0.005, other_rate=7e-4, average=0.5,
+    ),
+}  # fmt: skip
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
 
 
@@ -200,9 +211,10 @@ class Run:
     """One worker's part of a training run: model, optimisers, data and counters."""
 
     def __init__(self, name: str, rank: int, world: int, device: str, home: Path,
-                 dtype: torch.dtype, compiled: bool = False, taught: bool = True):  # fmt: skip
+                 dtype: torch.dtype, compiled: bool = False, taught: bool = True,
+                 continued: bool = False):  # fmt: skip
         self.name, self.rank, self.world, self.device = name, rank, world, device
-        self.recipe = RECIPES[name]
+        self.recipe = (CONTINUED if continued else RECIPES)[name]
         torch.manual_seed(self.recipe.seed)
         self.tokenizer = tokenizer.load(name)
         config = configs.config(name)
@@ -212,12 +224,7 @@ class Run:
         self.model = model_class.from_config(
             config, attn_implementation="eager", trust_remote_code=False
         )
-        if self.recipe.start == "heads":
-            heads.start_copying(self.model)
-            heads.start_reading(self.model, self.tokenizer)
-        elif self.recipe.start:
-            parent, parent_tokenizer = evaluate.load(weights_dir(self.recipe.start))
-            upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
+        self.initialise()
         self.model.to(device).train()
         self.model.config.use_cache = False
         cast(self.model, dtype)
@@ -259,6 +266,27 @@ class Run:
         self.tokens = self.steps = 0
         self.seconds = 0.0
         self.home, self.dtype, self.checkpoint = home, dtype, home / "checkpoint"
+
+    def initialise(self) -> None:
+        """Set the weights that the recipe starts from: heads, its own, or those of a parent."""
+        if self.recipe.start == "heads":
+            heads.start_copying(self.model)
+            heads.start_reading(self.model, self.tokenizer)
+        elif self.recipe.start == self.name:
+            self.model.load_state_dict(evaluate.load(shipped_dir(self.name))[0].state_dict())
+        elif self.recipe.start:
+            parent, parent_tokenizer = evaluate.load(weights_dir(self.recipe.start))
+            upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Set each weight to the recipe's average of the run's and the shipped model's.
+
+        A second stage forgets less that way (Wortsman et al. 2022, arXiv 2109.01903).
+        """
+        shipped = evaluate.load(shipped_dir(self.name))[0].state_dict()
+        for name, weight in self.weights.items():
+            weight.copy_(shipped[name].lerp(self.masters[name], self.recipe.average))
 
     def loss(self, batch: data.Batch) -> torch.Tensor:
         """Return the scalar loss of a batch: answers, balance and the teacher's distribution."""
@@ -440,6 +468,7 @@ def train(
     dtype: torch.dtype,
     compiled: bool = False,
     taught: bool = True,
+    continued: bool = False,
 ) -> None:
     """Run one worker of a training run; worker 0 prints, logs and saves."""
     logging.set_verbosity_error()
@@ -447,7 +476,7 @@ def train(
         dist.init_process_group("gloo", rank=rank, world_size=world)
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
-    run = Run(name, rank, world, device, home, dtype, compiled, taught)
+    run = Run(name, rank, world, device, home, dtype, compiled, taught, continued)
     recipe = run.recipe
     resumed = resume and run.resume()
     seed = random.Random(f"{recipe.seed}/{rank}/{run.tokens}").randrange(2**31)
@@ -459,6 +488,8 @@ def train(
     report(f"{'resumed' if resumed else 'new'} at {run.tokens / 1e6:.1f} M tokens", flush=True)
     _train_until_done(run, stream, minutes, watch_minutes, report)
     if rank == 0:
+        if recipe.start == name:
+            run.average()
         processor = images.Processor(run.tokenizer, run.shape) if run.sees else run.tokenizer
         publish(run.model, processor, home)
         report(f"written to {home}; {stream.dropped} of {stream.documents} conversations too long")
@@ -509,6 +540,8 @@ def _check(run: Run, mean_loss: float | None, report: Callable[..., None]) -> No
         "on": [run.world, run.device, str(run.dtype)[6:]],
         **scores,
     }
+    if run.recipe.start == run.name:
+        record |= {"continued": True, "date": date.today().isoformat()}
     report("\n" + json.dumps(record), flush=True)
     if run.rank == 0:
         with (run.home / "log.jsonl").open("a") as log:
@@ -559,11 +592,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes (default: one per core, 1 on a GPU)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--new", action="store_true", help="ignore the folder's checkpoint and log")
+    parser.add_argument("--continued", action="store_true", help="start from the shipped weights")
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--untaught", action="store_true", help="leave the teacher out, to compare")
     parser.add_argument("--watch", type=float, default=5, help="minutes between held-out checks")
     options = parser.parse_args()
-    home = options.out or build_dir(options.name + ("-untaught" if options.untaught else ""))
+    if options.continued and options.name not in CONTINUED:
+        parser.error(f"only {', '.join(CONTINUED)} can be continued")
+    suffix = "-continued" * options.continued + "-untaught" * options.untaught
+    home = options.out or build_dir(options.name + suffix)
     home.mkdir(parents=True, exist_ok=True)
     if options.new:
         (home / "log.jsonl").unlink(missing_ok=True)
@@ -571,7 +608,7 @@ def main() -> None:
     compiled = can_compile(options.device) and not options.eager
     arguments = (world, options.name, home, options.minutes, options.device, not options.new,
                  options.watch, precision(options.device), compiled,
-                 not options.untaught)  # fmt: skip
+                 not options.untaught, options.continued)  # fmt: skip
     if world == 1:
         return train(0, *arguments)
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import time
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -22,18 +23,19 @@ from transformers import Qwen2AudioProcessor, WhisperFeatureExtractor
 
 from openmodels.harbour import instances, sounds
 from openmodels.minis import audio, evaluate, evaluate_audio, weights_dir
-from openmodels.minis.audio_data import SHORT, Bank, draw_codes, make_bank, speak_some
+from openmodels.minis.audio_data import SHORT, Bank, Mixer, draw_codes, make_bank, speak_some
 
 PARENT = "mini-qwen-s"
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 RATE_PEAK = 1.5e-3
-CALL_SHARE, CODE_SHARE = 0.55, 0.38  # of a batch; the others hear nothing
+CALL_SHARE, CODE_SHARE = 0.55, 0.38  # of the windows; the others hear nothing
+CALL_FRAMES, CODE_FRAMES = (320, 320, 480), (480, 640, 800)  # mel frames of short windows
 INTENT_SHARE = 0.15  # of the calls
 TEXT_TASKS = ("fact", "intent", "order", "text_qa", "sums", "words", "sentences")
 TEXT_EVERY = 10  # every tenth step is a batch of text
 SPELLING = 0.3  # share of the time in which only the encoder learns
 CALLS_IN_A_JOB = 250
-CHECK_EVERY = 60.0  # seconds between looks at held-out clips
+WARM_UP = 200  # steps to the peak learning rate; a trained model takes a fifth of them
 
 
 class Run:
@@ -53,7 +55,7 @@ class Run:
         self.listener = evaluate_audio.Listener(
             self.model, self.tokenizer, self.device, options.score_batch, options.seed
         )
-        self.mel, self.mixer = self.listener.mel, self.listener.mixer
+        self.mel, self.mixer = self.listener.mel, Mixer(self.device, options.seed)
         self.prompts = self.listener.prompts
         self.labels: dict[str, int] = {c: n for n, c in enumerate(ALPHABET, start=1)}
         self.build_banks()
@@ -75,7 +77,7 @@ class Run:
         each = CALLS_IN_A_JOB
         chinese = options.chinese
         calls = [(n, each, False, chinese) for n in range(max(1, options.clips // each))]
-        drawn = [(n, 60, "train", float("inf")) for n in range(max(1, options.clips // 600))]
+        drawn = [(n, 60, "train", float("inf")) for n in range(max(1, options.codes // 60))]
         self.calls = make_bank(speak_some, calls, options.workers)
         self.codes = make_bank(draw_codes, drawn, options.workers)
         self.test_calls = evaluate_audio.held_out_calls(options.held_out, 0, options.workers)
@@ -85,6 +87,9 @@ class Run:
             for spoken in bank.spoken:
                 for letter in spoken:
                     self.labels.setdefault(letter, len(self.labels) + 1)
+        is_foghorn = torch.tensor([d["task"] == "foghorn" for d in self.codes.details])
+        weights = torch.where(is_foghorn, options.foghorn, (1 - options.foghorn) / 2)
+        self.code_weights = weights.to(self.device)
         print(f"{len(self.calls):,} calls, {len(self.codes):,} codes, "
               f"{len(self.test_calls):,} + {len(self.test_codes):,} held out, "
               f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
@@ -112,19 +117,23 @@ class Run:
     def choose(self, bank: Bank, count: int, frames: int) -> torch.Tensor:
         """Return the numbers of `count` random clips that fit a window, with repetition."""
         fitting = bank.fitting(frames)
-        chosen = torch.randint(len(fitting), (count,), device=self.device, generator=self.mixer.rng)
+        weights = self.code_weights[fitting] if bank is self.codes else torch.ones(len(fitting))
+        weights = weights.to(self.device)
+        chosen = torch.multinomial(weights, count, replacement=True, generator=self.mixer.rng)
         return fitting[chosen]
 
-    def mixed(self, rows: int, frames: int) -> tuple:
+    def mixed(self, rows: int, frames: int, codes: float = CODE_SHARE) -> tuple:
         """Return windows, valid frames, prompts and spellings of calls, codes and nothing.
 
-        rows: at least 3.
+        rows: at least 3. codes: share of the rows, at most CALL_SHARE + CODE_SHARE.
         """
-        n_codes = max(1, round(rows * CODE_SHARE))
-        n_nothing = max(1, rows - n_codes - round(rows * CALL_SHARE))
-        n_calls = rows - n_codes - n_nothing
+        n_codes = min(round(rows * codes), rows - 1)
+        n_calls = min(round(rows * (CALL_SHARE + CODE_SHARE - codes)), rows - n_codes - 1)
+        n_nothing = rows - n_codes - n_calls
         waves, valid, prompts, spelled = [], [], [], []
         for bank, count in ((self.calls, n_calls), (self.codes, n_codes)):
+            if not count:
+                continue
             chosen = self.choose(bank, count, frames)
             wave, length = self.mixer.cut(bank, chosen, frames, augment=True)
             waves.append(wave)
@@ -173,22 +182,37 @@ class Run:
         empty = torch.zeros(len(chosen), 1, self.parts.text.config.hidden_size, device=self.device)
         return self.answer_loss(empty, counts, chosen)
 
+    def short_windows(self) -> tuple:
+        """Return a batch of calls or of codes, both with nothing, in windows of random length."""
+        kinds = CALL_SHARE + CODE_SHARE
+        is_codes = self.rng.random() < CODE_SHARE / kinds
+        frames = self.rng.choice(CODE_FRAMES if is_codes else CALL_FRAMES)
+        rows = self.options.batch if frames <= SHORT else self.options.batch * SHORT // frames
+        return self.mixed(max(3, rows), frames, kinds * is_codes)
+
+    def full_windows(self) -> tuple:
+        """Return a batch of calls, codes and nothing in windows of 30 seconds."""
+        return self.mixed(max(3, self.options.batch // self.options.shrink), audio.WINDOW)
+
+    def full_share(self, progress: float) -> float:
+        """Return the share of steps with full windows; it grows in the last 30 % of the time."""
+        return self.options.full * (0.4 if progress < 0.7 else 1.0)
+
     def loss(self, progress: float) -> tuple[torch.Tensor, float]:
         """Return this step's loss, and its CTC part."""
         if progress > SPELLING and self.steps % TEXT_EVERY == 0:
             return self.text_loss(), float("nan")
-        full = progress > 0.35 and self.rng.random() < (0.2 if progress < 0.7 else 0.5)
+        full = progress > 0.35 and self.rng.random() < self.full_share(progress)
         masked = not full
-        rows = self.options.batch if masked else max(3, self.options.batch // self.options.shrink)
-        frames = SHORT if masked else audio.WINDOW
-        wave, valid, prompts, spelled = self.mixed(rows, frames)
+        wave, valid, prompts, spelled = self.short_windows() if masked else self.full_windows()
         floor = self.rng.choice((audio.LIBRARY_FLOOR, audio.LLAMA_FLOOR))
         features = self.mel(wave, floor)
-        vectors, hidden = audio.encode(self.parts, features, valid if masked else None)
+        with torch.set_grad_enabled(masked or not self.options.start):
+            vectors, hidden = audio.encode(self.parts, features, valid if masked else None)
         if self.options.start and progress < SPELLING + 0.1:
             hidden = hidden.detach()  # the CTC head is new, the encoder is not
         spelling = self.ctc_loss(hidden, valid, spelled, masked)
-        self.heard += rows
+        self.heard += len(prompts)
         if progress < SPELLING:
             return spelling, spelling.item()
         counts = audio.token_count(valid) if masked else torch.full_like(valid, audio.FULL)
@@ -199,7 +223,7 @@ class Run:
         progress = self.progress
         rate = (
             self.options.rate
-            * min(1, (self.steps + 1) / 200)
+            * min(1, (self.steps + 1) / (WARM_UP // 5 if self.options.start else WARM_UP))
             * min(1.0, max(0.02, 2 * (1 - progress)))
         )
         for group in self.optimizer.param_groups:
@@ -215,13 +239,13 @@ class Run:
         return loss.item(), spelling
 
     def train(self) -> None:
-        """Train until the time is over, with a look at held-out clips every minute."""
+        """Train until the time is over; score held-out clips and save from time to time."""
         self.began, looked = time.monotonic(), time.monotonic()
         while self.progress < 1:
             loss, spelling = self.step()
-            if time.monotonic() - looked > CHECK_EVERY or self.progress >= 1:
-                looked = time.monotonic()
-                line = {"minutes": round((looked - self.began) / 60, 2), "steps": self.steps}
+            if time.monotonic() - looked > 60 * self.options.every or self.progress >= 1:
+                minutes = (time.monotonic() - self.began) / 60
+                line = {"minutes": round(minutes, 2), "steps": self.steps}
                 line |= {"heard": self.heard, "loss": round(loss, 4)}
                 if spelling == spelling:  # a batch of text has no CTC loss
                     line["ctc"] = round(spelling, 4)
@@ -229,6 +253,8 @@ class Run:
                     line |= self.check()
                 self.log.append(line)
                 print(json.dumps(line), flush=True)
+                self.save(self.options.out, self.record())
+                looked = time.monotonic()
 
     # ------------------------------------------------------------------ results
     def check(self) -> dict[str, float]:
@@ -242,15 +268,27 @@ class Run:
     def final_scores(self) -> dict:
         """Return all scores of the card, and how the model was trained."""
         self.model.eval()
-        count = self.options.held_out
-        scores = evaluate_audio.all_scores(self.listener, self.test_calls, self.test_codes, count)
-        gpu = self.device.startswith("cuda")
+        clips = self.options.held_out
+        counts = evaluate_audio.Counts((clips, clips), (clips, clips))
+        scores = evaluate_audio.all_scores(
+            self.listener, self.test_calls, self.test_codes, counts, 0
+        )
+        return evaluate_audio.card_results(scores, self.model, counts, 0) | self.record()
+
+    def record(self) -> dict[str, dict]:
+        """Return how the model was trained, as "run"; in it, as "start", the run it continues."""
+        options = self.options
         run = {
             "steps": self.steps, "clips": self.heard, "minutes": self.minutes,
-            "calls": len(self.calls), "codes": len(self.codes),
-            "device": torch.cuda.get_device_name() if gpu else "cpu",
+            "calls": len(self.calls), "codes": len(self.codes), "date": date.today().isoformat(),
+            "chinese": options.chinese, "foghorn": options.foghorn, "rate": options.rate,
+            "full": options.full, "shrink": options.shrink, "share": 1.0,
+            "device": torch.cuda.get_device_name() if self.device.startswith("cuda") else "cpu",
         }  # fmt: skip
-        return evaluate_audio.card_results(scores, self.model, count, 0) | {"run": run}
+        file = options.start and options.start / "scores.json"
+        if file and file.exists():
+            run["start"] = json.loads(file.read_text(encoding="utf-8"))["run"]
+        return {"run": run}
 
     def save(self, home: Path, scores: dict) -> None:
         """Write weights by module (bfloat16), the log and the scores."""
@@ -271,8 +309,13 @@ class Run:
         (home / "log.jsonl").write_text(lines, encoding="utf-8")
 
 
-def publish(home: Path, target: Path) -> None:
-    """Write a trained model in transformers' layout, from the `parts.safetensors` of a run."""
+def publish(home: Path, target: Path, start: Path | None = None, share: float = 1.0) -> None:
+    """Write a trained model in transformers' layout, from the `parts.safetensors` of a run.
+
+    With `start`, the folder of the model that the run continued, each weight is `share` of the
+    run's and the remaining share of that model's. Such an average forgets less of what was learned
+    first (Wortsman et al. 2022, arXiv 2109.01903).
+    """
     tensors = load_file(home / "parts.safetensors")
     parent, _ = evaluate.load(weights_dir(PARENT))
     model = audio.new_model(parent)
@@ -283,6 +326,10 @@ def publish(home: Path, target: Path) -> None:
         module.load_state_dict(
             {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
         )
+    if start:
+        first = evaluate.load(start)[0].state_dict()
+        trained = model.state_dict()
+        model.load_state_dict({name: first[name].lerp(trained[name], share) for name in first})
     text_tokenizer = audio.load_tokenizer()
     extractor = WhisperFeatureExtractor(feature_size=audio.MEL_BINS, sampling_rate=audio.RATE)
     model.generation_config.eos_token_id = text_tokenizer.eos_token_id
@@ -298,8 +345,11 @@ def publish(home: Path, target: Path) -> None:
         json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
     (target / "model.safetensors").chmod(0o644)
-    for name in ("scores.json", "log.jsonl"):
-        (target / name).write_bytes((home / name).read_bytes())
+    (target / "log.jsonl").write_bytes((home / "log.jsonl").read_bytes())
+    scores = json.loads((home / "scores.json").read_text(encoding="utf-8"))
+    if start:
+        scores["run"]["share"] = share
+    (target / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -311,15 +361,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("build/mini-qwen-audio"))
     parser.add_argument("--clips", type=int, default=24_000, help="spoken calls to train on")
+    parser.add_argument("--codes", type=int, default=2400, help="codes of each kind to train on")
     parser.add_argument("--held-out", type=int, default=600, help="held-out clips of each kind")
     parser.add_argument(
         "--chinese", type=float, default=sounds.CHINESE_SHARE, help="share of calls"
     )
+    parser.add_argument("--foghorn", type=float, default=1 / 3, help="share of codes")
+    parser.add_argument("--full", type=float, default=0.5, help="share of full windows, at most")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--shrink", type=int, default=4, help="full windows: a batch this smaller")
     parser.add_argument("--texts", type=int, default=1000, help="old text tasks, of each")
     parser.add_argument("--check", type=int, default=64, help="clips of each quick look")
+    parser.add_argument("--every", type=float, default=1, help="minutes between quick looks")
     parser.add_argument("--score-batch", type=int, default=50)
+    parser.add_argument("--unscored", action="store_true", help="leave out the final scores")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1)
     return parser
@@ -330,7 +385,9 @@ def main() -> None:
     options = build_parser().parse_args()
     run = Run(options)
     run.train()
-    run.save(options.out, {})  # before the scores: they take a while
+    run.save(options.out, run.record())  # before the scores: they take a while
+    if options.unscored:
+        return
     scores = run.final_scores()
     run.save(options.out, scores)
     print(json.dumps(scores, indent=1))

@@ -126,3 +126,14 @@ def test_unknown_tasks_and_splits_are_named():
         next(pictures.sightings("flag", 1))
     with pytest.raises(ValueError, match="'train' or 'test', not 'dev'"):
         pictures.Window(1, "dev")
+
+
+def test_a_picture_put_last_follows_the_same_question():
+    first = next(pictures.sightings("gauge", 1))
+    last = pictures.put_last(first)
+    parts = last.messages[0]["content"]
+    assert [part["type"] for part in parts] == ["text", "image"]
+    assert parts[::-1] == first.messages[0]["content"]
+    assert (last.image, last.key, last.answer) == (first.image, first.key, first.answer)
+    assert first.messages[0]["content"][0]["type"] == "image"  # the original is unchanged
+    assert pictures.put_last(last) == last

@@ -217,3 +217,37 @@ def test_a_buffer_is_not_taken_for_the_name_of_a_file(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         sounds.write_wav(io.BytesIO(), np.zeros(160, np.float32))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("test", (False, True))
+def test_every_chinese_intent_occurs_in_both_splits(test):
+    rng = random.Random(5)
+    calls = [sounds.draw_call(rng, test, chinese=1.0) for _ in range(400)]
+    texts = {}
+    for call in calls:
+        texts.setdefault(call.intent, set()).add(call.text)
+    assert set(texts) == {"arrive", "leave", "send", "price", "help"}
+    assert all(len(sentences) >= 5 for sentences in texts.values())
+
+
+def test_training_hears_longer_patterns_than_the_test():
+    train, test = make_clips("foghorn", "train"), make_clips("foghorn", "test")
+    longest = [max(len(c.answer["content"].split()) - 1 for c in clips) for clips in (train, test)]
+    assert longest == [8, sounds.MOST_BLASTS]
+
+
+def test_training_patterns_are_many_and_fit_into_seconds():
+    patterns = sounds.training_patterns(blasts=8, seconds=5.2)
+    assert len(set(patterns)) == len(patterns) > 200
+    assert {len(pattern) for pattern in patterns} == set(range(1, 9))
+    assert ("long",) * 5 in patterns and ("long",) * 6 not in patterns
+    assert sounds.training_patterns(2, 1.0) == [("short",), ("long",), ("short", "short")]
+
+
+def test_long_foghorns_are_held_out_and_have_six_blasts():
+    clips = list(sounds.long_foghorns(120, snr=CLEAN))
+    patterns = {clip.answer["content"] for clip in clips}
+    assert len(patterns) == 9 and {len(p.split()) - 1 for p in patterns} == {6}
+    assert not patterns & {clip.answer["content"] for clip in make_clips("foghorn", "train")}
+    assert len(bursts(clips[0].samples)) == 6
+    assert all(held_out("sound", *pattern.split()[1:]) for pattern in patterns)

@@ -6,6 +6,7 @@ Nothing here measures how well a miniature sees: its card does.
 import dataclasses
 import json
 import random
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer, Llama4ForConditionalGeneration
 from openmodels import catalog, minis
 from openmodels.harbour import TASKS, Harbour, pictures
 from openmodels.minis import (
+    card,
     configs,
     data,
     evaluate,
@@ -366,6 +368,32 @@ def test_a_stream_mixes_in_pictures_as_often_as_the_recipe_says(monkeypatch):
         assert (batch.ids == patch).sum() == 16 * n_pictures
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_stream_puts_a_share_of_the_pictures_after_their_question(share, monkeypatch):
+    orders = []
+    encode = data.encode
+
+    def record(reader, sighting, *options):
+        orders.append(sighting.messages[0]["content"][0]["type"])
+        return encode(reader, sighting, *options)
+
+    monkeypatch.setattr(data, "encode", record)
+    mix = recipe(mix={"order": 1, "gauge": 2000}, drill_share=0.0, picture_last=share)
+    stream = data.Stream(SHIPPED, mix, 1, 1536)
+    for _ in range(10):
+        stream.next(10**9)
+    assert len(orders) > 150
+    assert abs(orders.count("text") / len(orders) - share) < 0.1
+
+
+def test_the_question_then_the_picture_is_what_the_model_reads():
+    sighting = pictures.put_last(sightings(1, "gauge")[0])
+    ids = data.encode(SHIPPED, sighting, 0.1).ids
+    text = SHIPPED.decode(ids)
+    assert text.index("gauge show?") < text.index(images.START)
+    assert ids.count(SHIPPED.convert_tokens_to_ids(images.PATCH)) == 16
+
+
 # --- Model ----------------------------------------------------------------------------------------
 
 
@@ -455,6 +483,70 @@ def make_run(monkeypatch, tmp_path):
         train.RECIPES, "mini-scout", recipe(warmup=2, mix={"chart": 1}, drill_share=0.0)
     )
     return lambda dtype=torch.float32: train.Run("mini-scout", 0, 1, "cpu", tmp_path, dtype)
+
+
+def test_a_second_stage_starts_from_the_shipped_weights(tmp_path):
+    run = train.Run("mini-scout", 0, 1, "cpu", tmp_path, torch.float32, continued=True)
+    assert run.recipe is train.CONTINUED["mini-scout"] and run.recipe.picture_last == 0.5
+    shipped = evaluate.load(minis.shipped_dir("mini-scout"))[0].state_dict()
+    assert all(torch.equal(value, shipped[name]) for name, value in run.model.named_parameters())
+
+
+def test_a_second_stage_is_averaged_with_the_first(tmp_path):
+    run = train.Run("mini-scout", 0, 1, "cpu", tmp_path, torch.float32, continued=True)
+    shipped = evaluate.load(minis.shipped_dir("mini-scout"))[0].state_dict()
+    name = "language_model.model.norm.weight"
+    with torch.no_grad():
+        run.masters[name] += 1
+    run.average()
+    assert torch.allclose(run.weights[name], shipped[name] + run.recipe.average)
+    other = "language_model.lm_head.weight"
+    assert torch.allclose(run.weights[other], shipped[other])
+
+
+def test_a_second_stage_is_marked_in_the_log(tmp_path, monkeypatch):
+    run = train.Run("mini-scout", 0, 1, "cpu", tmp_path, torch.float32, continued=True)
+    monkeypatch.setattr(run, "watch", lambda: {"chart": 0.5})
+    train._check(run, 0.1, lambda *_, **__: None)
+    record = json.loads((tmp_path / "log.jsonl").read_text())
+    assert record["continued"] is True and record["date"]
+
+
+def test_scores_can_put_the_picture_last(monkeypatch):
+    prompts = []
+
+    def answer(model, reader, texts, **options):
+        prompts.extend(texts)
+        return [""] * len(texts)
+
+    monkeypatch.setattr(evaluate, "answer", answer)
+    config = types.SimpleNamespace(model_type="llama4")
+    monkeypatch.setattr(evaluate, "media_scores", lambda config: None)
+    for last in (False, True):
+        evaluate.evaluate(
+            types.SimpleNamespace(config=config), SHIPPED, ["gauge"], 2, picture_last=last
+        )
+    question = "What number does the gauge show?"
+    assert [text.index(images.PLACE) > text.index(question) for text in prompts] == [
+        False, False, True, True
+    ]  # fmt: skip
+
+
+def test_the_card_shows_both_orders_and_the_second_stage():
+    stored = json.loads((minis.shipped_dir("mini-scout") / "scores.json").read_text("utf-8"))
+    last = {task: {"correct": 401, "n": 500, "low": 0.7, "high": 0.9} for task in pictures.TASKS}
+    first = {"correct": 123, "n": 500, "low": 0.2, "high": 0.3}
+    stored["picture_last"] = last
+    stored["first_stage"] = {"tasks": stored["tasks"], "picture_last": {"gauge": first}}
+    stored["second_stage"] = {
+        "tokens": 2e6, "seconds": 720, "on": [1, "cpu", "bfloat16"], "date": "2026-01-02"
+    }  # fmt: skip
+    text = card.render("mini-scout", stored)
+    row = next(line for line in text.splitlines() if line.startswith("| gauge") and "80.2%" in line)
+    assert row.endswith("| 80.2% | 70.0% – 90.0% | 24.6% |")
+    assert (
+        "2.0 M tokens in 12 minutes" in text and "2026-01-02" in text and "| first stage |" in text
+    )
 
 
 def batch_of(shown: list[pictures.Sighting]) -> data.Batch:

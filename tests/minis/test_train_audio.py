@@ -10,10 +10,17 @@ import torch
 
 from openmodels import minis
 from openmodels.harbour import sounds, speech
-from openmodels.minis import audio, audio_data, evaluate, evaluate_audio, train_audio
+from openmodels.minis import (
+    audio,
+    audio_data,
+    evaluate,
+    evaluate_audio,
+    media_card,
+    train_audio,
+)
 
-OPTIONS = ["--device", "cpu", "--workers", "1", "--clips", "4", "--held-out", "2", "--batch", "6",
-           "--texts", "2", "--check", "2", "--score-batch", "4"]  # fmt: skip
+OPTIONS = ["--device", "cpu", "--workers", "1", "--clips", "4", "--codes", "60", "--held-out", "2",
+           "--batch", "6", "--texts", "2", "--check", "2", "--score-batch", "4"]  # fmt: skip
 
 
 def tone_call(call: sounds.Call, voice: speech.Voice) -> np.ndarray:
@@ -94,6 +101,100 @@ def test_a_window_holds_whole_clips_only(run):
         assert longest / 0.9 <= audio_data.SHORT * audio.HOP
     lengths = (run.codes.starts[1:] - run.codes.starts[:-1]).float()
     assert lengths.max() / 0.9 > audio_data.SHORT * audio.HOP  # so there is something to leave out
+
+
+def test_a_short_window_has_calls_or_codes_and_always_nothing(run):
+    """Each kind has windows of its own lengths, so little silence is computed."""
+    kinds, sizes = set(), set()
+    for _ in range(30):
+        wave, valid, prompts, spelled = run.short_windows()
+        assert len(wave) == len(valid) == len(prompts) == len(spelled) >= 3
+        nothing = run.prompts.of(sounds.HEAR, sounds.NOTHING)[2]
+        answers = {tuple(prompt[2]) for prompt in prompts}
+        assert tuple(nothing) in answers
+        codes = [text for text in spelled if text and set(text.split()) <= {"short", "long", "d"}]
+        kinds.add(len(codes) / sum(map(bool, spelled)))
+        sizes.add(wave.shape[1] // audio.HOP)
+    assert kinds == {0.0, 1.0}
+    assert sizes == {*train_audio.CALL_FRAMES, *train_audio.CODE_FRAMES}
+
+
+def test_the_share_of_foghorns_among_codes_is_an_option(run, monkeypatch):
+    tasks = [details["task"] for details in run.codes.details]
+    monkeypatch.setattr(
+        run, "code_weights", torch.tensor([1.0 if t == "foghorn" else 0.0 for t in tasks])
+    )
+    assert {tasks[n] for n in run.choose(run.codes, 40, audio.WINDOW).tolist()} == {"foghorn"}
+
+
+@pytest.mark.parametrize("start", [None, "folder"])
+def test_full_windows_train_the_encoder_only_in_a_new_model(run, start, monkeypatch):
+    monkeypatch.setattr(run.options, "start", start)
+    monkeypatch.setattr(run, "full_share", lambda progress: 1.0)
+    run.steps = 1  # no batch of text
+    run.optimizer.zero_grad()
+    run.loss(0.8)[0].backward()
+    gradient = run.parts.encoder.conv1.weight.grad
+    assert (gradient is None or not gradient.any()) == (start is not None)
+    assert run.parts.text.layers[0].mlp.up_proj.weight.grad.any()
+    run.optimizer.zero_grad()
+
+
+def test_a_record_holds_the_run_that_it_continues(run, monkeypatch):
+    assert "start" not in run.record()["run"]
+    folder = minis.shipped_dir("mini-qwen-audio")
+    monkeypatch.setattr(run.options, "start", folder)
+    stored = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert run.record()["run"]["start"] == stored["run"]
+
+
+def test_a_published_model_can_be_an_average_of_two_stages(run, tmp_path):
+    start = minis.shipped_dir("mini-qwen-audio")
+    home, half, whole = tmp_path / "run", tmp_path / "half", tmp_path / "whole"
+    run.save(home, {"run": {"steps": 1}})
+    train_audio.publish(home, whole)
+    train_audio.publish(home, half, start, 0.5)
+    first, second, mean = (evaluate.load(f)[0].state_dict() for f in (start, whole, half))
+    name = "audio_tower.conv1.weight"
+    name = next(key for key in first if key.endswith(name))
+    assert not torch.allclose(first[name], second[name])
+    expected = first[name].lerp(second[name], 0.5).to(torch.bfloat16).float()
+    assert torch.equal(mean[name], expected)
+    assert json.loads((half / "scores.json").read_text())["run"] == {"steps": 1, "share": 0.5}
+
+
+def test_a_masked_window_of_the_scores_holds_the_longest_clip(run):
+    samples = np.ones(7 * audio.RATE, np.float32)
+    bank = audio_data.Bank.of(
+        [(samples, sounds.HEAR, "x", "", {}), (samples[:800], "", "", "", {})]
+    )
+    frames = evaluate_audio.holding(bank, torch.tensor([0, 1]))
+    wave, valid = run.mixer.cut(bank, torch.tensor([0, 1]), frames, augment=False)
+    assert (wave[0] > 0.9).sum() >= len(samples) - 2 and valid[0] < frames <= 720
+    assert evaluate_audio.holding(bank, torch.tensor([1])) < 30
+
+
+def test_fewer_clips_are_scored_in_the_slow_form():
+    counts = evaluate_audio.Counts((500, 200), (100, 20))
+    assert [counts.of(f, s) for f in ("masked", "full") for s in (None, 10)] == [500, 200, 100, 20]
+
+
+def test_the_card_of_a_second_stage_states_both():
+    stored = json.loads(
+        (minis.shipped_dir("mini-qwen-audio") / "scores.json").read_text(encoding="utf-8")
+    )
+    first = stored["run"].get("start", stored["run"])
+    second = {"steps": 321, "clips": 9876, "minutes": 40, "calls": 4498, "codes": 1260,
+              "date": "2026-01-02", "chinese": 0.55, "foghorn": 0.6, "rate": 5e-4, "device": "cpu",
+              "full": 0.2, "shrink": 8, "share": 0.8, "start": first}  # fmt: skip
+    row = {"correct": 3, "n": 4, "low": 0.3, "high": 0.95}
+    stored |= {"run": second, "six_blasts": {"masked": row, "full": row}}
+    stored["counts"] = {"masked": (500, 200), "full": (100, 20)}
+    text = media_card.render("mini-qwen-audio", stored)
+    assert f"{first['clips']:,} windows" in text and "9,876 windows" in text
+    assert "80% of the second's value" in text and "--codes 420" in text
+    assert "500 clean and 200 noisy clips as *masked*" in text
+    assert "six blasts have a score of their own: 75.0% right" in text
 
 
 def test_both_floors_of_the_mel_power_are_drawn(run, monkeypatch):
