@@ -37,7 +37,7 @@ class Presence:
     """A question about a flag's presence, in POPE's form (arXiv 2305.10355, section 4).
 
     setting: how `colour` was chosen, a name in `SETTINGS`. number: how many flags have the colour;
-    0 means absent. description: usable as alt text.
+    0 means absent. description: names each flag's colour and mark, usable as alt text.
     """
 
     image: Image.Image
@@ -104,22 +104,23 @@ def painted_flags(seed: int, split: str = "test") -> tuple[scenes.Scene, tuple[F
 def presence(count: int, seed: int = 0) -> list[Presence]:
     """Return balanced questions about `count` pictures: for each setting, a present and an absent.
 
-    The absent colour is any absent colour in "random", the absent colour that most pictures of the
-    set show in "popular", and in "adversarial" a colour that the picture shows only as a mark on a
-    flag of another colour. Pictures in which a setting is impossible are not used.
+    An absent colour is the colour of no flag. In "adversarial" it occurs as a mark on a flag of
+    another colour. In "random" and "popular" it does not occur as a mark either; "popular" takes
+    the colour that most pictures of the set show. Pictures in which a setting is impossible are not
+    used.
     """
     pictures, number = [], seed * 1_000_000
     while len(pictures) < count:
         number += 1
         scene, flags = painted_flags(number)
-        if marks_alone(flags):
+        if marks_alone(flags) and nowhere(flags):
             pictures.append((scene, flags))
     shown = Counter(c for _, flags in pictures for c in {f[2] for f in flags})
     rng = random.Random(f"presence/{seed}")
     questions = []
     for scene, flags in pictures:
         counts = Counter(colour for _, _, colour, _ in flags)
-        absent = [colour for colour in COLOURS if colour not in counts]
+        absent = nowhere(flags)
         negatives = {
             "random": rng.choice(absent),
             "popular": max(absent, key=lambda colour: shown[colour]),
@@ -128,9 +129,24 @@ def presence(count: int, seed: int = 0) -> list[Presence]:
         for setting in SETTINGS:
             for colour in (rng.choice(sorted(counts)), negatives[setting]):
                 questions.append(
-                    Presence(scene.image, setting, colour, counts[colour], scene.description)
+                    Presence(scene.image, setting, colour, counts[colour], describe(flags))
                 )
     return questions
+
+
+def describe(flags: Sequence[Flag]) -> str:
+    """Return a text that names each flag's colour, and its mark with the mark's colour."""
+    names = [
+        f"{colour} (plain)" if pattern == "plain" else f"{colour} ({mark} {pattern})"
+        for _, pattern, colour, mark in flags
+    ]
+    return f"{len(names)} signal flag{'s' * (len(names) > 1)}: {', '.join(names)}."
+
+
+def nowhere(flags: Sequence[Flag]) -> list[str]:
+    """Return the colours that occur neither as a flag nor as a mark, in the order of `COLOURS`."""
+    marks = {mark for _, pattern, _, mark in flags if pattern != "plain"}
+    return [c for c in COLOURS if c not in marks | {colour for _, _, colour, _ in flags}]
 
 
 def marks_alone(flags: Sequence[Flag]) -> list[str]:

@@ -10,7 +10,7 @@ import html
 import io
 import math
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -128,7 +128,7 @@ def trace(model: PreTrainedModel, inputs: BatchFeature) -> list[Step]:
     modules = {
         "conv1": encoder.conv1,
         "conv2": encoder.conv2,
-        f"layers[{len(encoder.layers) - 1}]": encoder.layers[-1],
+        f"{len(encoder.layers)} layers": encoder.layers[-1],
         "avg_pooler": encoder.avg_pooler,
         "multi_modal_projector": parts.projector,
     }
@@ -279,8 +279,8 @@ def error_rate(transcripts: Sequence[str], texts: Sequence[str]) -> ErrorRate:
 
     A Chinese character counts as a word; punctuation does not count. The interval comes from
     resampling whole calls, since errors within a call depend on each other. Without any error,
-    resampling would return 0 to 0; then the upper end is Wilson's for 0 of `words`. Raises
-    ValueError for no or unequally many texts.
+    resampling would return 0 to 0; then the upper end is Wilson's for 0 of `calls`, the share of
+    calls that could have an error. Raises ValueError for no or unequally many texts.
     """
     if not texts:
         raise ValueError("an error rate needs at least one transcript")
@@ -292,8 +292,18 @@ def error_rate(transcripts: Sequence[str], texts: Sequence[str]) -> ErrorRate:
     summary = evaluate_audio.summary(errors)
     high = summary["high"]
     if not summary["wer"]:
-        high = evaluate_audio.score(0, summary["words"]).high
+        high = evaluate_audio.score(0, summary["calls"]).high
     exact = summary["exact"]["correct"]
     return ErrorRate(
         summary["wer"], summary["low"], high, summary["words"], summary["calls"], exact
     )
+
+
+def unsaid(arguments: Mapping[str, object], transcript: str) -> list[str]:
+    """Return the names of the arguments that are empty or have a word which nobody said.
+
+    Whole words are compared, without case: "1" does not occur in "berth 13", nor "net" in "nets".
+    """
+    spoken = set(evaluate_audio.words_of(transcript.lower()))
+    words = {name: evaluate_audio.words_of(str(value).lower()) for name, value in arguments.items()}
+    return [name for name, part in words.items() if not part or not spoken.issuperset(part)]

@@ -19,13 +19,14 @@ from openmodels.harbour.illusions import Presence, Shapes
 from openmodels.harbour.pictures import COLOURS, SEA
 from openmodels.harbour.scenes import Question
 from openmodels.minis import audio, evaluate_vl, vl_forward
+from openmodels.minis.audio_data import SHORT, Bank
 from openmodels.minis.evaluate import score
 from openmodels.minis.evaluate_audio import Listener
 from openmodels.minis.evaluate_vl import Item
 from openmodels.minis.vl_data import Encoder, collate, pixels_of
 
 ROWS = 32  # pictures or sounds of a batch
-SECONDS = 4.8  # of a sound that the model hears; longer sounds are cut
+FRAMES = SHORT + 160  # of a window in `inside.audio.answers`: 6.4 s; longer sounds are cut
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,10 @@ class Ear:
 
     @torch.no_grad()
     def batch(self, waves: Sequence[np.ndarray], question: str) -> list[Answer]:
-        """Return the answers to a few sounds."""
+        """Return the answers to a few sounds, cut into windows as `inside.audio.answers` does."""
         listener = self.listener
-        size = round(SECONDS * audio.RATE)
-        window, valid = np.zeros((len(waves), size), np.float32), []
-        for row, wave in enumerate(waves):
-            window[row, : len(wave)] = wave[:size]
-            valid.append(min(size, max(audio.RATE // 2, len(wave))) // audio.HOP)
-        wave, frames = torch.from_numpy(window), torch.tensor(valid)
+        bank = Bank.of([(wave, question, "", "", {}) for wave in waves])
+        wave, frames = listener.mixer.cut(bank, torch.arange(len(bank)), FRAMES, augment=False)
         texts = listener.answer(wave, frames, [question] * len(waves), masked=True)
         counts = audio.token_count(frames)
         vectors, _ = audio.encode(listener.parts, listener.mel(wave), frames)
@@ -170,6 +167,56 @@ class Ear:
         """Return for each answer whether it stays if the sound is played faster by this factor."""
         faster = [wave[np.arange(0, len(wave) - 1, speed).astype(int)] for wave in waves]
         return equal([a.text for a in self.answers(faster)], [a.text for a in answers])
+
+
+# --- Guards ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Answers to compare a guard's benefit with its cost.
+
+    present: about inputs that hold what the question is about; right: which of them are right.
+    absent: about inputs that do not hold it; false: which of them are false.
+    """
+
+    present: Sequence[Answer]
+    right: Sequence[bool]
+    absent: Sequence[Answer]
+    false: Sequence[bool]
+
+    def confidences(self) -> tuple[list[float], list[float]]:
+        """Return the confidences of the right answers and of the false ones."""
+        return confidences(self.present, self.right), confidences(self.absent, self.false)
+
+    def sure(self) -> tuple[list[bool], list[bool]]:
+        """Return which absent and which present answers a guard on the confidence accepts.
+
+        Its threshold refuses 5 % of the right answers.
+        """
+        limit = threshold(self.confidences()[0])
+        absent, present = (
+            [answer.confidence >= limit for answer in answers]
+            for answers in (self.absent, self.present)
+        )
+        return absent, present
+
+    def row(self, guard: str, absent: Sequence[bool], present: Sequence[bool],
+            calls: str = "none") -> tuple[str, ...]:  # fmt: skip
+        """Return a guard's row of a table.
+
+        absent, present: which answers the guard accepts. calls: of a model, that it adds.
+        """
+        accepted = both(self.false, absent), both(self.right, present)
+        return guard_row(guard, self.false, accepted[0], self.right, accepted[1], calls)
+
+
+def guard_row(guard: str, false: Sequence[bool], false_guarded: Sequence[bool],
+              right: Sequence[bool], right_guarded: Sequence[bool],
+              calls: str = "none") -> tuple[str, ...]:  # fmt: skip
+    """Return a guard's name, four counts such as 3/48, and the model calls that it adds."""
+    outcomes = (false, false_guarded, right, right_guarded)
+    return (guard, *(f"{sum(map(bool, part))}/{len(part)}" for part in outcomes), calls)
 
 
 # --- Shares and thresholds ------------------------------------------------------------------------

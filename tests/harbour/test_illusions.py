@@ -43,6 +43,7 @@ def test_each_picture_has_a_present_and_an_absent_question_in_each_setting(prese
 def test_the_number_of_flags_is_what_the_description_lists(present):
     for p in present:
         assert p.description.count(f"{p.colour} (") == p.number
+        assert p.description.startswith(f"{p.description.count('(')} signal flag")
         assert p.count_question.answer == str(p.number)
         assert p.yes_no_question.answer == ("Yes" if p.number else "No")
         assert p.colour in p.count_question.text
@@ -58,12 +59,21 @@ def test_an_adversarial_colour_is_a_mark_and_no_flag():
     assert illusions.marks_alone(flags[:2]) == ["blue"]
 
 
+def test_only_an_adversarial_colour_occurs_as_a_mark(present):
+    for p in present:
+        if not p.present:
+            assert (f"({p.colour} " in p.description) == (p.setting == "adversarial")
+    flags = ((0, "disc", "red", "blue"), (1, "plain", "green", "black"))
+    assert illusions.nowhere(flags) == [c for c in COLOURS if c not in ("red", "blue", "green")]
+    assert illusions.describe(flags) == "2 signal flags: red (blue disc), green (plain)."
+
+
 def test_a_popular_colour_is_the_absent_colour_of_most_pictures(present):
     pictures = {id(p.image): p.description for p in present}.values()
     shown = {colour: sum(f"{colour} (" in text for text in pictures) for colour in COLOURS}
     popular = [p for p in present if p.setting == "popular" and not p.present]
     for p in popular:
-        absent = [colour for colour in COLOURS if f"{colour} (" not in p.description]
+        absent = [colour for colour in COLOURS if colour not in p.description]
         assert shown[p.colour] == max(shown[colour] for colour in absent)
 
 

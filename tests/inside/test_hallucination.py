@@ -11,8 +11,9 @@ from PIL import Image, ImageOps
 from openmodels.harbour import illusions, sounds
 from openmodels.harbour.pictures import COLOURS
 from openmodels.harbour.scenes import Question
-from openmodels.inside import hallucination
+from openmodels.inside import audio, hallucination
 from openmodels.minis import evaluate, evaluate_vl
+from openmodels.minis.evaluate_audio import Listener
 from openmodels.minis.qwen_vl import MARK, Processor
 from openmodels.paths import shipped_dir
 
@@ -126,6 +127,28 @@ def test_an_ear_is_sure_of_silence_and_returns_the_trained_answer():
     call = next(clip for clip in sounds.clips() if clip.details["language"] == "en")
     [answer] = ear.answers([call.samples])
     assert len(answer.text) > 5 and answer.text != sounds.NOTHING
+
+
+def test_an_ear_hears_what_a_listener_hears():
+    model, tokenizer = evaluate.load(shipped_dir("mini-qwen-audio"))
+    waves = [clip.samples for clip in sounds.clips()[:20]] + illusions.no_words("melody", 2)
+    texts = [answer.text for answer in hallucination.Ear(model, tokenizer).answers(waves)]
+    assert texts == audio.answers(Listener(model, tokenizer, "cpu"), waves)
+
+
+def test_a_guard_on_the_confidence_trades_right_answers_for_false_ones():
+    values = [-n / 100 for n in range(20)]
+    answers = [hallucination.Answer("a", value) for value in values]
+    unsure = [hallucination.Answer("b", value) for value in (-0.01, -0.5, -0.6)]
+    cases = hallucination.Cases(answers, [True] * 20, unsure, [True, True, False])
+    assert cases.confidences() == (values, [-0.01, -0.5])
+    absent, present = cases.sure()
+    assert absent == [True, False, False] and sum(present) == 19
+    row = cases.row("confidence", absent, present)
+    assert row == ("confidence", "2/3", "1/3", "20/20", "19/20", "none")
+    assert hallucination.guard_row("blur", [1], [0], [1], [1], "one")[1:] == (
+        "1/1", "0/1", "1/1", "1/1", "one",
+    )  # fmt: skip
 
 
 def test_a_loud_sound_is_told_from_a_quiet_one():
