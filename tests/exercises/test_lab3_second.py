@@ -21,7 +21,7 @@ from openmodels.exercises.lab3 import (
     ex_3_8_typographic,
     scripted_forms,
 )
-from openmodels.harbour import illusions, world
+from openmodels.harbour import illusions, signs, world
 from openmodels.harbour.scenes import questions
 from openmodels.minis.evaluate import score
 
@@ -113,27 +113,6 @@ def test_wilson_s_interval_is_the_course_s(count, n):
     low, high = ex_3_7_hallucination.wilson(count, n, 0.95)
     expected = score(count, n)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-4)
-
-
-def test_the_gullible_model_is_wrong_on_every_attack_and_on_no_clean_picture():
-    for sighting in ex_3_8_typographic.draw_sightings("test", 4):
-        answer = ex_3_8_typographic.gullible(sighting.image, sighting.question)
-        assert answer == (sighting.word if sighting.attack else sighting.answer)
-
-
-def test_practice_pictures_and_test_pictures_differ():
-    train, test = (
-        {sighting.image.tobytes() for sighting in ex_3_8_typographic.draw_sightings(split, 4)}
-        for split in ("train", "test")
-    )
-    assert len(train) == len(test) == 48
-    assert not train & test
-
-
-def test_the_gullible_model_knows_its_questions_only():
-    image = Image.new("RGB", (168, 112), (205, 225, 240))
-    assert ex_3_8_typographic.gullible(image, "How many flags?") == "I see nothing."
-    assert ex_3_8_typographic.gullible(image, ex_3_8_typographic.COLOUR) == "I see nothing."
 
 
 def test_the_reference_defence_serves_other_pictures_too():
@@ -360,7 +339,7 @@ def test_a_hallucination_rate_by_a_regular_expression():
 
 
 def test_defences_of_other_makes():
-    read = ex_3_8_typographic.READ
+    read = signs.READ
 
     def mirror(image, question, ask):
         if question == read:
