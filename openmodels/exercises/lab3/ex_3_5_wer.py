@@ -374,6 +374,9 @@ MISTAKES = [
                 "cell of the table hold three counts, or walk back through the table."),
     WrongAnswer("words without their order", partial(reference_rate, count=count_unordered),
                 "You compare sets of words: their order and their number are lost."),
+    WrongAnswer("a substitution costs 2", partial(reference_rate, count=count_substitutions_twice),
+                "Your table charges 2 for a substitution, so it prefers eight deletions and "
+                "insertions to five substitutions. Each error costs 1."),
     WrongAnswer("difflib", partial(reference_rate, count=count_with_difflib),
                 "`difflib` looks for long equal blocks, which is not always the alignment with "
                 "the fewest errors. Compute the edit distance."),
@@ -386,9 +389,6 @@ MISTAKES = [
     WrongAnswer("one word ahead", partial(reference_rate, count=count_with_one_look_ahead),
                 "You look one word ahead and decide at once. This greedy alignment is lost after "
                 "two missing words: the fewest errors need the whole table."),
-    WrongAnswer("a substitution costs 2", partial(reference_rate, count=count_substitutions_twice),
-                "Your table charges 2 for a substitution, so it prefers eight deletions and "
-                "insertions to five substitutions. Each error costs 1."),
     WrongAnswer("characters", partial(reference_rate, split=split_characters),
                 "You count letters. That is the character error rate; here the unit is a word."),
     WrongAnswer("case counts", partial(reference_rate, split=split_case_sensitive),
@@ -434,8 +434,6 @@ MISTAKES = [
                 "You return the result of the first clip: is a `return` within the loop?"),
     WrongAnswer("the last clip", rate_of_last_clip,
                 "You return the result of the last clip: add the counts of each clip to a sum."),
-    WrongAnswer("rounded", rate_rounded, "Do not round the rate."),
-    WrongAnswer("rounded to two places", rate_rounded_to_two_places, "Do not round the rate"),
     WrongAnswer("by the heard words", rate_of_heard_words,
                 "You divide by the words that were heard. The rate is per word that was spoken."),
     WrongAnswer("by the longer text", rate_of_longer_text,
@@ -502,6 +500,8 @@ CASES = [
          "Lower case is the only change to a character."),
     Case("a ß", (["the Weißbach leaves"], ["the weissbach leaves"]),
          "Lower case is the only change to a character."),
+    Case("one more word among equal words", (["help help help"], ["help tern help help"]),
+         "Count the fewest errors of all alignments."),
     Case("nothing heard rightly but one word",
          (["lark needs ice for nine"], ["nine lamps at berth seven"]),
          "Five substitutions are fewer errors than a match with four deletions and insertions."),
@@ -582,6 +582,8 @@ def _expect_case(answer: Callable, number: int, cases: list[Case]) -> None:
     "3.5",
     wrong=[
         *MISTAKES,
+        WrongAnswer("rounded", rate_rounded, "Do not round the rate."),
+        WrongAnswer("rounded to two places", rate_rounded_to_two_places, "Do not round the rate"),
         WrongAnswer("lists of different lengths", rate_of_shorter_list, "`zip` drops"),
         WrongAnswer("0 without words", rate_zero_without_words, "The rate is undefined there"),
         WrongAnswer("division by zero", rate_divided_by_zero, "raises ZeroDivisionError, expected"),
