@@ -400,7 +400,7 @@ TURNED = "The model reads mirrored and turned words too: the word must go."
 
 def _turned(wrong: Result) -> bool:
     """Return whether the model got the picture mirrored or upside down."""
-    turned = [wrong.sighting.image.transpose(turn) for turn in TURNS]
+    turned = [wrong.sighting.image.transpose(method) for method in TURNS]
     return any(_same(image, other) for image, _ in wrong.requests for other in turned)
 
 
