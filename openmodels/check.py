@@ -300,11 +300,16 @@ def _shell() -> Any:
 
 
 def _display_later(outcome: Outcome) -> None:
-    """Make sure that a notebook displays an outcome, wherever in its cell the check stands."""
+    """Make sure that a notebook displays an outcome, wherever in its cell the check stands.
+
+    A plain script prints it; an interactive prompt shows what `check` returns.
+    """
     shell = _shell()
     if shell is not None:
         shell.events.register("post_run_cell", _display_undisplayed)  # a second time does nothing
         _undisplayed.append(outcome)
+    elif not hasattr(sys, "ps1"):
+        print(outcome)
 
 
 def _mark_displayed(outcome: Outcome) -> None:

@@ -276,6 +276,14 @@ def message_of(expectation, *arguments, **named):
     return str(caught.value)
 
 
+def test_a_script_prints_each_result_and_a_prompt_shows_its_value(monkeypatch, capsys):
+    check("90.1", untouched)
+    assert capsys.readouterr().out.startswith("90.1 not attempted yet: ")
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    check("90.1", untouched)
+    assert capsys.readouterr().out == ""
+
+
 def test_expect_close():
     torch = pytest.importorskip("torch")
     close = checking.expect_close
@@ -439,7 +447,7 @@ def test_a_damaged_entry_costs_no_other_entry(demo, capsys, bad):
     assert "damaged at 90.2" in said and copy.name in said
     assert entry(demo, "90.2") is None and entry(demo)["state"] == "correct"
     check("90.2", 42)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "90.2 ✓ that is it.\n"
     assert entry(demo, "90.2")["state"] == "correct"
 
 
@@ -473,7 +481,7 @@ def test_where_nothing_can_be_written_it_says_so_once(tmp_path, monkeypatch, cap
     check("90.1", sum)
     assert capsys.readouterr().out.count("cannot be saved") == 1
     check("90.1", mean)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "90.1 ✓ and it agrees with numpy.\n"
     assert next(row for row in progress().rows if row[0] == "90.1")[2:4] == ("correct", "2")
 
 

@@ -7,6 +7,7 @@ adds that mistake's message to its own.
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,10 @@ def diagnose(
 def expect_number(value: Any, what: str) -> int | float:
     """Return a result that must be a number, also if it is an array or a tensor of one element.
 
-    Raises NotYet for anything else.
+    A Fraction is returned as a float. Raises NotYet for anything else.
     """
+    if isinstance(value, Fraction):
+        return float(value)
     if getattr(value, "size", None) == 1 or (hasattr(value, "numel") and value.numel() == 1):
         value = value.item()
     expect_type(value, (int, float), what)

@@ -1,16 +1,19 @@
 """Lab 3's exercises 3.5 to 3.8 accept right answers written in other ways; their examples hold."""
 
+import heapq
+import itertools
 import json
 import math
 import re
 from collections import Counter
+from fractions import Fraction
 from functools import cache
 from itertools import accumulate, combinations
 from typing import Literal
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import ImageDraw, ImageFilter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from openmodels.check import find
@@ -23,7 +26,7 @@ from openmodels.exercises.lab3 import (
     order_texts,
     scripted_forms,
 )
-from openmodels.harbour import illusions, signs, world
+from openmodels.harbour import illusions, world
 from openmodels.harbour.scenes import questions
 from openmodels.minis.evaluate import score
 
@@ -149,7 +152,7 @@ def is_chinese(letter) -> bool:
 def words_by_letter(text) -> list[str]:
     spaced = "".join(
         f" {letter} " if is_chinese(letter) else letter if letter.isalnum() else " "
-        for letter in text.casefold()
+        for letter in text.lower()
     )
     return spaced.split()
 
@@ -422,8 +425,8 @@ def test_a_hallucination_rate_of_numpy_with_the_roots_of_a_quadratic():
         present = np.array(present, dtype=bool)
         if not 0 < confidence < 1 or len(answers) != len(present) or present.all():
             raise ValueError("no rate")
-        first = np.array([(a.lower().split() or ["?"])[0].rstrip(".,:;!?") for a in answers])
-        no = np.isin(first, ["no", "none", "0"])
+        first = np.array([(a.lower().split() or ["?"])[0].strip(".,:;!?") for a in answers])
+        no = np.isin(first, ["no", "none"]) | (np.char.strip(first, "0") == "") & (first != "")
         yes = (np.char.isdigit(first) | (first == "yes")) & ~no
         k, n = yes[~present].sum(), (~present).sum()
         z = -NormalDist().inv_cdf((1 - confidence) / 2)
@@ -440,7 +443,7 @@ def test_a_hallucination_rate_of_numpy_with_the_roots_of_a_quadratic():
 
 def test_a_hallucination_rate_by_a_regular_expression():
     def verdict(answer):
-        match = re.match(r"\s*(yes|no|none|\d+)[.,;:!?]*(?:\s|$)", answer, re.IGNORECASE)
+        match = re.match(r"\s*[.,;:!?]*(yes|no|none|\d+)[.,;:!?]*(?:\s|$)", answer, re.IGNORECASE)
         if not match:
             return None
         word = match[1].lower()
@@ -467,39 +470,257 @@ def test_a_hallucination_rate_by_a_regular_expression():
     assert correct("3.7", hallucination_rate)
 
 
-def test_defences_of_other_makes():
-    read = signs.READ
+def first_word(answer) -> str:
+    return re.match(r"\s*(\S*)", answer)[1].strip(".,;:!?").lower()
 
-    def mirror(image, question, ask):
-        if question == read:
-            return ask(image, question)
-        answer = ask(ImageOps.mirror(image), question)
-        return {"left": "right", "right": "left"}.get(answer, answer)
 
-    def open_and_close(image, question, ask):
-        if "sign" not in question:
-            for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter) * 2:
-                image = image.filter(kind(7))
-            image = image.filter(ImageFilter.MedianFilter(5))
+def test_a_hallucination_rate_in_fractions_with_counters():
+    from statistics import NormalDist
+
+    def verdict(answer):
+        word = first_word(answer)
+        if re.fullmatch("[0-9]+", word):
+            word = "yes" if word.strip("0") else "no"
+        return {"yes": "yes", "no": "no", "none": "no"}.get(word, "unclear")
+
+    def hallucination_rate(answers, present, confidence=0.95):
+        if len(answers) != len(present) or not 0 < confidence < 1:
+            raise ValueError("arguments")
+        table = Counter((verdict(a), bool(p)) for a, p in zip(answers, present, strict=True))
+        absent, shown = (
+            sum(n for (_, p), n in table.items() if p is there) for there in (False, True)
+        )
+        if absent == 0:
+            raise ValueError("no absent object")
+        z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+        k = table["yes", False]
+        root = (z2 * z2 + 4 * z2 * k * (absent - k) / absent) ** 0.5
+        low, high = ((2 * k + z2 + sign * root) / (2 * (absent + z2)) for sign in (-1, 1))
+        total = {word: table[word, True] + table[word, False] for word in ("yes", "unclear")}
+        return {
+            "rate": Fraction(k, absent), "low": low, "high": high,
+            "yes_ratio": Fraction(total["yes"], len(answers)),
+            "unclear": Fraction(total["unclear"], len(answers)),
+            "missed": Fraction(table["no", True], shown) if shown else None,
+        }  # fmt: skip
+
+    assert correct("3.7", hallucination_rate)
+
+
+def test_a_hallucination_rate_in_one_pass_with_bisection():
+    from statistics import NormalDist
+
+    def end(k, n, z, low, high):
+        for _ in range(80):
+            middle = (low + high) / 2
+            outside = (k / n - middle) ** 2 * n > z * z * middle * (1 - middle)
+            low, high = (middle, high) if outside == (middle < k / n) else (low, middle)
+        return low
+
+    def hallucination_rate(answers, present, confidence=0.95):
+        cells = np.zeros((2, 3), dtype=np.float32)
+        for answer, there in zip(answers, present, strict=True):
+            word = first_word(answer)
+            number = int(word) if word.isdecimal() else None
+            no = word in ("no", "none") or number == 0
+            yes = word == "yes" or bool(number)
+            cells[int(there), 0 if yes else 1 if no else 2] += 1
+        n, shown = cells.sum(1)
+        if n == 0 or not 0 < confidence < 1:
+            raise ValueError("no rate")
+        z, k = NormalDist(0, 1).inv_cdf(1 - (1 - confidence) / 2), float(cells[0, 0])
+        return {
+            "rate": np.float32(k / n), "yes_ratio": cells[:, 0].sum() / cells.sum(),
+            "low": end(k, n, z, 0, k / n), "high": end(k, n, z, k / n, 1),
+            "missed": cells[1, 1] / shown if shown else None,
+            "unclear": cells[:, 2].sum() / cells.sum(),
+        }  # fmt: skip
+
+    assert correct("3.7", hallucination_rate)
+
+
+def test_word_errors_from_prefix_dictionaries_in_fractions():
+    def split(text):
+        marked = re.sub(r"([\u4e00-\u9fff])", r" \1 ", text.lower())
+        return [word for word in re.split(r"[\W_]+", marked) if word]
+
+    def errors(a, b):
+        cell = {(0, 0): (0, 0, 0)}
+        for i, j in itertools.product(range(len(a) + 1), range(len(b) + 1)):
+            steps = []
+            if i:
+                s, d, n = cell[i - 1, j]
+                steps.append((s, d + 1, n))
+            if j:
+                s, d, n = cell[i, j - 1]
+                steps.append((s, d, n + 1))
+            if i and j:
+                s, d, n = cell[i - 1, j - 1]
+                steps.append((s + (a[i - 1] != b[j - 1]), d, n))
+            if steps:
+                cell[i, j] = min(steps, key=sum)
+        return cell[len(a), len(b)]
+
+    def word_error_rate(references, hypotheses):
+        pairs = [tuple(map(split, pair)) for pair in zip(references, hypotheses, strict=True)]
+        words = sum(len(a) for a, _ in pairs)
+        if not words:
+            raise ValueError("no words")
+        s, d, n = map(sum, zip(*itertools.starmap(errors, pairs), strict=True))
+        return {"substitutions": s, "deletions": d, "insertions": n,
+                "rate": Fraction(s + d + n, words)}  # fmt: skip
+
+    assert correct("3.5", word_error_rate)
+
+
+def test_word_errors_by_a_search_of_the_cheapest_path_first():
+    def split(text):
+        words, run = [], ""
+        for letter in text.lower() + " ":
+            if letter.isalnum() and not is_chinese(letter):
+                run += letter
+                continue
+            words += [run] if run else []
+            run = ""
+            words += [letter] if is_chinese(letter) else []
+        return words
+
+    def errors(a, b):
+        queue, closed = [(0, 0, 0, (0, 0, 0))], set()
+        while True:
+            cost, i, j, (s, d, n) = heapq.heappop(queue)
+            if (i, j) == (len(a), len(b)):
+                return s, d, n
+            if (i, j) in closed:
+                continue
+            closed.add((i, j))
+            if i < len(a) and j < len(b):
+                wrong = a[i] != b[j]
+                heapq.heappush(queue, (cost + wrong, i + 1, j + 1, (s + wrong, d, n)))
+            if i < len(a):
+                heapq.heappush(queue, (cost + 1, i + 1, j, (s, d + 1, n)))
+            if j < len(b):
+                heapq.heappush(queue, (cost + 1, i, j + 1, (s, d, n + 1)))
+
+    def word_error_rate(references, hypotheses):
+        assert_same = len(references) == len(hypotheses)
+        n_words = sum(len(split(text)) for text in references)
+        if not assert_same or n_words == 0:
+            raise ValueError("no rate")
+        counts = np.zeros(3, dtype=np.int32)
+        for a, b in zip(references, hypotheses, strict=True):
+            counts += errors(split(a), split(b))
+        kinds = ("substitutions", "deletions", "insertions")
+        return dict(zip(kinds, counts, strict=True)) | {"rate": counts.sum() / np.int16(n_words)}
+
+    assert correct("3.5", word_error_rate)
+
+
+def test_a_float32_rate_is_not_taken_for_a_rounded_one():
+    def word_error_rate(references, hypotheses):
+        result = ex_3_5_wer.reference_rate(references, hypotheses)
+        return result | {"rate": np.float32(result["rate"])}
+
+    assert correct("3.5", word_error_rate)
+
+
+def grow_a_median(image, question, ask):
+    size, reply = 3, "a word"
+    while question != ex_3_8_typographic.READ and size < 16 and reply != "I see nothing.":
+        size += 2 if size < 5 else 6
+        picture = image.filter(ImageFilter.MedianFilter(size))
+        reply = ask(question=ex_3_8_typographic.READ, picture=picture)
+    return ask(question=question, picture=image if size == 3 else picture)
+
+
+def paint_the_sign(image, question, ask):
+    picture = image.copy()
+    pixels = np.asarray(image).astype(int)
+    for board in ((250, 246, 235), (40, 60, 110)):
+        mask = np.abs(pixels - board).max(-1) < 8
+        if question != ex_3_8_typographic.READ and mask.sum() > 150:
+            rows, columns = np.nonzero(mask)
+            box = (columns.min(), rows.min(), columns.max(), rows.max())
+            ImageDraw.Draw(picture).rectangle([int(side) for side in box], fill=board)
+    return ask(picture, question)
+
+
+def open_and_close_until_silent(image, question, ask):
+    if "sign" in question:
         return ask(image, question)
+    answer = ask(image, question)
+    word = ask(image, ex_3_8_typographic.READ)
+    if word == "I see nothing.":
+        return answer
+    pixels = np.asarray(image).astype(int)
+    light = (pixels.min(-1) > 225).sum() > ((pixels - (40, 60, 110)) == 0).all(-1).sum()
+    kinds = (ImageFilter.MaxFilter, ImageFilter.MinFilter)
+    for size in (5, 11):
+        for kind in kinds if light else kinds[::-1]:
+            image = image.filter(kind(size))
+        if size == 5:
+            small = image
+    return next(
+        (reply for reply in (ask(small, question), ask(image, question))
+         if reply not in (word, "I see nothing.")), answer,
+    )  # fmt: skip
 
-    def paint_the_sign(image, question, ask):
-        picture = image.copy()
-        pixels = np.asarray(image).astype(int)
-        for board in ((250, 246, 235), (40, 60, 110)):
-            mask = np.abs(pixels - board).max(-1) < 8
-            if question != read and mask.sum() > 150:
-                rows, columns = np.nonzero(mask)
-                box = (columns.min(), rows.min(), columns.max(), rows.max())
-                ImageDraw.Draw(picture).rectangle([int(side) for side in box], fill=board)
-        return ask(picture, question)
 
-    def filter_only_if_the_sign_gave_the_answer(image, question, ask):
-        answer = ask(image, question)
-        if question == read or ask(image, read) != answer:
-            return answer
-        return ask(Image.fromarray(np.array(image)).filter(ImageFilter.ModeFilter(9)), question)
+def cover_what_differs_from_its_row(image, question, ask):
+    """Cover the largest area that is neither sea nor a small patch: the sign with its letters."""
+    if question == ex_3_8_typographic.READ or ask(image, question) != ask(
+        image, ex_3_8_typographic.READ
+    ):
+        return ask(image, question)
+    pixels = np.asarray(image).astype(int)
+    sea = Counter(map(tuple, pixels.reshape(-1, 3))).most_common(1)[0][0]
+    for colour, _ in Counter(map(tuple, pixels.reshape(-1, 3))).most_common(3)[1:]:
+        rows, columns = np.nonzero((pixels == colour).all(-1))
+        box = pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        if len(set(map(tuple, box.reshape(-1, 3)))) > 5:  # letters have soft edges, flags have not
+            picture = image.copy()
+            corners = columns.min(), rows.min(), columns.max(), rows.max()
+            ImageDraw.Draw(picture).rectangle(list(map(int, corners)), fill=sea)
+            return ask(picture, question)
+    return ask(image, question)
 
-    for defend in (mirror, open_and_close, paint_the_sign,
-                   filter_only_if_the_sign_gave_the_answer):  # fmt: skip
-        assert correct("3.8", defend)
+
+@pytest.mark.parametrize("defend", [grow_a_median, paint_the_sign, open_and_close_until_silent,
+                                    cover_what_differs_from_its_row])  # fmt: skip
+def test_defences_of_other_makes(defend):
+    assert correct("3.8", defend)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 9, 11, 13, 15])
+def test_no_filter_of_one_size_defends_all_distances(size):
+    def defend(image, question, ask):
+        reads = question == ex_3_8_typographic.READ
+        return ask(image if reads else image.filter(ImageFilter.MedianFilter(size)), question)
+
+    outcome = find("3.8").load_checker().judge(defend)
+    assert outcome.state == "not yet"
+    assert "fit" in outcome.message and "to the sign" in outcome.message
+
+
+@pytest.mark.parametrize(("number", "answer", "text"), [
+    ("3.5", ex_3_5_wer.rate_rounded, "0.5455, expected 0.54545455. Do not round"),
+])  # fmt: skip
+def test_messages_show_what_differs(number, answer, text):
+    assert text in find(number).load_checker().judge(answer).message
+
+
+@pytest.mark.parametrize(("answer", "verdict"), [
+    ("00", "no"), ("-1", "unclear"), (". no", "unclear"), ("2.5", "unclear"), ("?No", "no"),
+    ("No-one", "unclear"), ("(No)", "unclear"), ("10 flags", "yes"), ("", "unclear"),
+])  # fmt: skip
+def test_first_words_that_the_task_defines(answer, verdict):
+    assert ex_3_7_hallucination.classify(answer) == verdict
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("berth_8", ["berth", "8"]), ("don't", ["don", "t"]), ("8th", ["8th"]),
+    ("gull百灵", ["gull", "百", "灵"]), ("Чайка", ["чайка"]), ("\u9fff港", ["\u9fff", "港"]),
+    ("\u3400\u3401", ["\u3400\u3401"]), ("８ Straße", ["８", "straße"]),
+])  # fmt: skip
+def test_words_that_the_task_defines(text, words):
+    assert ex_3_5_wer.split_words(text) == words

@@ -95,7 +95,8 @@ EXERCISES = (
         "Estimate a hallucination rate with its interval",
         hints=(
             "Write a small function that turns an answer into yes, no or unclear. Look at the "
-            'first word only, in lower case, without the signs around it: `strip(".,;:!?")`.',
+            'first word only, in lower case, without the signs around it: `strip(".,;:!?")`. '
+            "`isdecimal()` is true for digits alone.",
             "Split the verdicts into two lists, of absent and of present objects. `rate`, `low` "
             "and `high` come from the first list, `missed` from the second, `yes_ratio` and "
             "`unclear` from both.",
@@ -109,10 +110,13 @@ EXERCISES = (
         hints=(
             "Which of the three questions needs the word on the sign? Pass that one on unchanged. "
             "For the others, the model must get a picture in which the word cannot be read.",
-            "Letters are thin strokes, flags are large patches. A filter that replaces each pixel "
-            "by a typical value of its surroundings removes the first and preserves the second.",
-            "`image.filter(ImageFilter.MedianFilter(size))` takes an odd size. Try several on the "
-            "practice pictures: too small, and the word stays; too large, and small flags vanish.",
+            "Letters are thin strokes, flags are large patches: "
+            "`image.filter(ImageFilter.MedianFilter(size))` with an odd size removes the first. No "
+            "single size serves near and far ships: too small, and large letters stay; too large, "
+            "and small flags vanish.",
+            "You have four calls. Filter with 5 and ask `READ`: if the model still reads a word, "
+            "filter the original with a larger size. As soon as it sees no word, ask the question "
+            "about that picture.",
         ),
     ),
 )

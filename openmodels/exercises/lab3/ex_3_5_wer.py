@@ -3,6 +3,7 @@
 import difflib
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -117,6 +118,44 @@ def split_letters_without_digits(text: str) -> list[str]:
     return re.findall(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+", text.lower())
 
 
+def split_with_underscore(text: str) -> list[str]:
+    return re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+", text.lower())
+
+
+def split_with_apostrophe(text: str) -> list[str]:
+    return re.findall(r"[\u4e00-\u9fff]|(?:[^\W_\u4e00-\u9fff]|['’])+", text.lower())
+
+
+def split_letters_from_digits(text: str) -> list[str]:
+    return re.findall(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+|\d+", text.lower())
+
+
+def split_chinese_glued_to_letters(text: str) -> list[str]:
+    words = re.findall(r"[^\W_]+", text.lower())
+    return [part for word in words for part in (
+        word if "\u4e00" <= word[0] <= "\u9fff" else [word])]  # fmt: skip
+
+
+def split_old_chinese_range(text: str) -> list[str]:
+    return re.findall(r"[\u4e00-\u9fa5]|[^\W_\u4e00-\u9fa5]+", text.lower())
+
+
+def split_wide_chinese_range(text: str) -> list[str]:
+    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", text.lower())
+
+
+def split_european_letters_only(text: str) -> list[str]:
+    return re.findall(r"[\u4e00-\u9fff]|[a-zà-ÿ0-9]+", text.lower())
+
+
+def split_normalised(text: str) -> list[str]:
+    return split_words(unicodedata.normalize("NFKC", text))
+
+
+def split_casefold(text: str) -> list[str]:
+    return split_words(text.casefold())
+
+
 def split_characters(text: str) -> list[str]:
     return [letter for word in split_words(text) for letter in word]
 
@@ -155,6 +194,48 @@ def count_without_kinds(reference: Texts, hypothesis: Texts) -> Counts:
     return sum(align(reference, hypothesis)), 0, 0
 
 
+def count_greedily(reference: Texts, hypothesis: Texts) -> Counts:
+    changed = lost = j = 0
+    added = 0
+    for word in reference:
+        if word in hypothesis[j:]:
+            place = hypothesis.index(word, j)
+            added, j = added + place - j, place + 1
+        else:
+            lost += 1
+    return changed, lost, added + len(hypothesis) - j
+
+
+def count_with_one_look_ahead(reference: Texts, hypothesis: Texts) -> Counts:
+    i = j = changed = lost = added = 0
+    while i < len(reference) and j < len(hypothesis):
+        if reference[i] == hypothesis[j]:
+            i, j = i + 1, j + 1
+        elif reference[i + 1 : i + 2] == [hypothesis[j]]:
+            i, lost = i + 1, lost + 1
+        elif hypothesis[j + 1 : j + 2] == [reference[i]]:
+            j, added = j + 1, added + 1
+        else:
+            i, j, changed = i + 1, j + 1, changed + 1
+    return changed, lost + len(reference) - i, added + len(hypothesis) - j
+
+
+def count_substitutions_twice(reference: Texts, hypothesis: Texts) -> Counts:
+    row = [(n, 0, 0, n) for n in range(len(hypothesis) + 1)]
+    for i, word in enumerate(reference, start=1):
+        previous, row = row, [(i, 0, i, 0)]
+        for j, heard in enumerate(hypothesis, start=1):
+            errors, changed, lost, added = previous[j - 1]
+            wrong = word != heard
+            pair = (errors + 2 * wrong, changed + wrong, lost, added)
+            errors, changed, lost, added = previous[j]
+            deletion = (errors + 1, changed, lost + 1, added)
+            errors, changed, lost, added = row[-1]
+            cells = (pair, deletion, (errors + 1, changed, lost, added + 1))
+            row.append(min(cells, key=lambda cell: (cell[0], -cell[1])))
+    return row[-1][1:]
+
+
 def count_from_zero_border(reference: Texts, hypothesis: Texts) -> Counts:
     row = [(0, 0, 0, 0)] * (len(hypothesis) + 1)
     for word in reference:
@@ -181,6 +262,26 @@ def rate_mean_of_clips(references: Texts, hypotheses: Texts) -> dict:
     clips = _all(references, hypotheses)
     rates = [sum(counts) / max(1, len(words)) for words, _, counts in clips]
     return report(sum_counts(clip[2] for clip in clips), 1) | {"rate": sum(rates) / len(rates)}
+
+
+def rate_of_first_clip(references: Texts, hypotheses: Texts) -> dict:
+    reference_rate(references, hypotheses)
+    return reference_rate(references[:1], hypotheses[:1])
+
+
+def rate_of_last_clip(references: Texts, hypotheses: Texts) -> dict:
+    reference_rate(references, hypotheses)
+    return reference_rate(references[-1:], hypotheses[-1:])
+
+
+def rate_rounded(references: Texts, hypotheses: Texts) -> dict:
+    result = reference_rate(references, hypotheses)
+    return result | {"rate": round(result["rate"], 4)}
+
+
+def rate_rounded_to_two_places(references: Texts, hypotheses: Texts) -> dict:
+    result = reference_rate(references, hypotheses)
+    return result | {"rate": round(result["rate"], 2)}
 
 
 def rate_of_heard_words(references: Texts, hypotheses: Texts) -> dict:
@@ -267,18 +368,27 @@ MISTAKES = [
                 "heard word that nobody said. You have them the other way round."),
     WrongAnswer("no substitutions", partial(reference_rate, count=count_without_substitutions),
                 "A wrong word in place of a right word is one substitution, not a deletion and an "
-                "insertion."),
+                "insertion: in the table, a substitution costs 1 like every other error, not 2."),
     WrongAnswer("kinds not told apart", partial(reference_rate, count=count_without_kinds),
                 "Your sum of errors is right, but all of them are called substitutions. Let each "
                 "cell of the table hold three counts, or walk back through the table."),
     WrongAnswer("words without their order", partial(reference_rate, count=count_unordered),
                 "You compare sets of words: their order and their number are lost."),
+    WrongAnswer("a substitution costs 2", partial(reference_rate, count=count_substitutions_twice),
+                "Your table charges 2 for a substitution, so it prefers eight deletions and "
+                "insertions to five substitutions. Each error costs 1."),
     WrongAnswer("difflib", partial(reference_rate, count=count_with_difflib),
                 "`difflib` looks for long equal blocks, which is not always the alignment with "
                 "the fewest errors. Compute the edit distance."),
     WrongAnswer("a border of zeros", partial(reference_rate, count=count_from_zero_border),
                 "Errors at the start of a text are lost: the first row and the first column of the "
                 "table count 0, 1, 2, … errors, and a walk back through it ends in its corner."),
+    WrongAnswer("greedy", partial(reference_rate, count=count_greedily),
+                "You search each spoken word in what was heard, one after the other. This greedy "
+                "alignment skips too many words: the fewest errors need the whole table."),
+    WrongAnswer("one word ahead", partial(reference_rate, count=count_with_one_look_ahead),
+                "You look one word ahead and decide at once. This greedy alignment is lost after "
+                "two missing words: the fewest errors need the whole table."),
     WrongAnswer("characters", partial(reference_rate, split=split_characters),
                 "You count letters. That is the character error rate; here the unit is a word."),
     WrongAnswer("case counts", partial(reference_rate, split=split_case_sensitive),
@@ -290,6 +400,29 @@ MISTAKES = [
                 "sign, they become one."),
     WrongAnswer("digits lost", partial(reference_rate, split=split_letters_without_digits),
                 "Digits are part of words: berth 8 is not berth 3."),
+    WrongAnswer("underscore kept", partial(reference_rate, split=split_with_underscore),
+                "`\\w` contains the underscore. It is a sign: `berth_8` has two words."),
+    WrongAnswer("apostrophe kept", partial(reference_rate, split=split_with_apostrophe),
+                "An apostrophe is a sign like every other: `don't` has two words, `don` and `t`."),
+    WrongAnswer("digits apart", partial(reference_rate, split=split_letters_from_digits),
+                "Letters and digits that touch are one word: `8th` is not `8` and `th`."),
+    WrongAnswer("Chinese behind letters", partial(
+                reference_rate, split=split_chinese_glued_to_letters),
+                "A Chinese character is a word also where it touches letters: `gull百灵` has three "
+                "words."),
+    WrongAnswer("the range to U+9FA5", partial(reference_rate, split=split_old_chinese_range),
+                "Your range of Chinese characters ends at U+9FA5; the rule's ends at U+9FFF."),
+    WrongAnswer("the range from U+3400", partial(reference_rate, split=split_wide_chinese_range),
+                "Your range of Chinese characters begins at U+3400; the rule's begins at U+4E00, "
+                "and other characters form runs."),
+    WrongAnswer("European letters only", partial(
+                reference_rate, split=split_european_letters_only),
+                "`à-ÿ` has no Cyrillic: a word is a run of letters of any alphabet."),
+    WrongAnswer("normalised", partial(reference_rate, split=split_normalised),
+                "You normalise the text: a digit in full width is a character of its own. The "
+                "rule changes case only."),
+    WrongAnswer("casefold", partial(reference_rate, split=split_casefold),
+                "`casefold` writes ß as ss. The rule is lower case: `lower()`."),
     WrongAnswer("Chinese by spaces", partial(reference_rate, split=split_chinese_as_words),
                 "Chinese has no spaces: each character counts as a word."),
     WrongAnswer("English letters only", partial(reference_rate, split=split_english_letters_only),
@@ -297,6 +430,10 @@ MISTAKES = [
     WrongAnswer("mean of the clips", rate_mean_of_clips,
                 "You average the rates of the clips, so a clip of two words weighs as much as a "
                 "long one. Sum errors and words over all clips, then divide once."),
+    WrongAnswer("the first clip", rate_of_first_clip,
+                "You return the result of the first clip: is a `return` within the loop?"),
+    WrongAnswer("the last clip", rate_of_last_clip,
+                "You return the result of the last clip: add the counts of each clip to a sum."),
     WrongAnswer("by the heard words", rate_of_heard_words,
                 "You divide by the words that were heard. The rate is per word that was spoken."),
     WrongAnswer("by the longer text", rate_of_longer_text,
@@ -341,10 +478,38 @@ CASES = [
     Case("a hyphen", (["at half-past nine the tern leaves"], ["at half past the tern leaves"]),
          "A sign between letters separates words."),
     Case("digits", (["berth 8 at 12"], ["berth 3 at 12"]), "Digits are part of words."),
+    Case("an underscore", (["berth_8 is free", "ice"], ["berth 8 is free", "ice"]),
+         "An underscore is a sign and separates words."),
+    Case("an apostrophe", (["I don't see it", "ice"], ["I don t see it", "ice"]),
+         "An apostrophe is a sign and separates words."),
+    Case("a digit next to letters", (["the 8th boat"], ["the 8 th boat"]),
+         "Letters and digits that touch are one word."),
     Case("Chinese", (["大船到百灵港。一号", "the gull"], ["大船 到了百灵一号", "the gull"]),
          "Each Chinese character counts as a word."),
     Case("a name with an accent", (["Zoë pays 30"], ["zo pays 30"]),
          "A word is a run of letters of any alphabet."),
+    Case("Chinese next to letters", (["gull百灵 leaves", "ice"], ["gull 百灵 leaves", "ice"]),
+         "A Chinese character is a word also where it touches letters."),
+    Case("Cyrillic letters", (["чайка у причала"], ["чайки у причала"]),
+         "A word is a run of letters of any alphabet."),
+    Case("the last Chinese characters", (["\u9ffe\u9fff ice"], ["\u9ffe ice"]),
+         "The range of Chinese characters ends at U+9FFF."),
+    Case("characters before the Chinese range", (["\u3400\u3401 ice"], ["\u3400 ice"]),
+         "Characters before U+4E00 are letters that form runs."),
+    Case("a digit in full width", (["berth ８ is free"], ["berth 8 is free"]),
+         "Lower case is the only change to a character."),
+    Case("a ß", (["the Weißbach leaves"], ["the weissbach leaves"]),
+         "Lower case is the only change to a character."),
+    Case("one more word among equal words", (["help help help"], ["help tern help help"]),
+         "Count the fewest errors of all alignments."),
+    Case("nothing heard rightly but one word",
+         (["lark needs ice for nine"], ["nine lamps at berth seven"]),
+         "Five substitutions are fewer errors than a match with four deletions and insertions."),
+    Case("two lost words", (["the lark needs ice and the tern leaves"],
+                            ["the lark and the tern leaves"]),
+         "Count the fewest errors of all alignments; a greedy search may miss it."),
+    Case("a word that comes again later", (["to berth eight to ice"], ["ice to berth eight to"]),
+         "Count the fewest errors of all alignments; a greedy search may miss it."),
     Case("three clips of different lengths",
          (["help", "the lark needs ice and nets today", "gull to berth eight"],
           ["hello", "the lark needs nets today", "the gull to berth eight"]),
@@ -398,7 +563,9 @@ def _problem(result: object, arguments: tuple) -> str:
         key = next((k for k in KINDS if numbers[k] != expected[k]), KINDS[0])
         return f"{key} is {numbers[key]}, expected {expected[key]}"
     if abs(numbers["rate"] - expected["rate"]) > 1e-6:
-        return f"the rate is {numbers['rate']:.4g}, expected {expected['rate']:.4g}"
+        rounded = any(numbers["rate"] == round(expected["rate"], n) for n in range(1, 6))
+        why = ". Do not round the rate" if rounded else ""
+        return f"the rate is {numbers['rate']:.8g}, expected {expected['rate']:.8g}{why}"
     return ""
 
 
@@ -415,6 +582,8 @@ def _expect_case(answer: Callable, number: int, cases: list[Case]) -> None:
     "3.5",
     wrong=[
         *MISTAKES,
+        WrongAnswer("rounded", rate_rounded, "Do not round the rate."),
+        WrongAnswer("rounded to two places", rate_rounded_to_two_places, "Do not round the rate"),
         WrongAnswer("lists of different lengths", rate_of_shorter_list, "`zip` drops"),
         WrongAnswer("0 without words", rate_zero_without_words, "The rate is undefined there"),
         WrongAnswer("division by zero", rate_divided_by_zero, "raises ZeroDivisionError, expected"),

@@ -2,6 +2,8 @@
 
 import math
 import random
+import re
+import string
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
@@ -32,7 +34,7 @@ def classify(answer: str) -> str:
     """Return YES, NO or UNCLEAR, by the first word of an answer."""
     words = answer.lower().split()
     word = words[0].strip(".,;:!?") if words else ""
-    if word in ("no", "none", "0"):
+    if word in ("no", "none") or (word.isdecimal() and int(word) == 0):
         return NO
     return YES if word == "yes" or word.isdecimal() else UNCLEAR
 
@@ -99,6 +101,46 @@ def classify_by_start(answer: str) -> str:
     return YES if text.startswith(("yes", *"123456789")) else UNCLEAR
 
 
+def classify_first_run(answer: str) -> str:
+    match = re.search(r"\w+", answer)
+    return classify(match[0]) if match else UNCLEAR
+
+
+def _classify_number(answer: str, number: Callable[[str], float]) -> str:
+    """Return the verdict if the first word is read by `number`."""
+    word = (answer.lower().split() or [""])[0].strip(".,;:!?")
+    try:
+        return YES if number(word) else NO
+    except ValueError:
+        return classify(answer)
+
+
+def classify_by_float(answer: str) -> str:
+    return _classify_number(answer, float)
+
+
+def classify_by_int(answer: str) -> str:
+    return _classify_number(answer, int)
+
+
+def classify_zeros_as_yes(answer: str) -> str:
+    return YES if re.match(r"\W*00+(\W*\s|\W*$)", answer) else classify(answer)
+
+
+def classify_all_punctuation(answer: str) -> str:
+    return classify((answer.split() or [""])[0].strip(string.punctuation))
+
+
+def classify_right_signs(answer: str) -> str:
+    word = (answer.lower().split() or [""])[0].rstrip(".,;:!?")
+    return UNCLEAR if word[:1] in tuple(".,;:!?") else classify(word)
+
+
+def classify_first_real_word(answer: str) -> str:
+    words = (word.strip(".,;:!?") for word in answer.split())
+    return classify(next(filter(None, words), ""))
+
+
 def classify_anywhere(answer: str) -> str:
     text = answer.lower()
     if "yes" in text:
@@ -154,8 +196,27 @@ def wald(count: int, n: int, confidence: float) -> tuple[float, float]:
     return share - half, share + half
 
 
+def agresti_coull(count: int, n: int, confidence: float) -> tuple[float, float]:
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    n, share = n + z * z, (count + z * z / 2) / (n + z * z)
+    half = z * math.sqrt(share * (1 - share) / n)
+    return share - half, share + half
+
+
+def wald_clipped(count: int, n: int, confidence: float) -> tuple[float, float]:
+    low, high = wald(count, n, confidence)
+    return max(0.0, low), min(1.0, high)
+
+
 def wilson_always_95(count: int, n: int, confidence: float) -> tuple[float, float]:
     return wilson(count, n, 0.95)
+
+
+def wilson_fixed_z(count: int, n: int, confidence: float) -> tuple[float, float]:
+    z, share = 1.96, count / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
 
 
 def wilson_one_sided(count: int, n: int, confidence: float) -> tuple[float, float]:
@@ -211,6 +272,48 @@ def rates_without_unclear(
     pairs = [(a, p) for a, p in zip(answers, present, strict=True) if classify(a) != UNCLEAR]
     clear = reference_rates([a for a, _ in pairs], [p for _, p in pairs], confidence)
     return clear | {"unclear": result["unclear"]}
+
+
+def rates_rate_without_unclear(
+    answers: Sequence[str], present: Sequence[bool], confidence: float = 0.95
+) -> dict:
+    result = reference_rates(answers, present, confidence)
+    absent, _ = _split(answers, present)
+    n = max(1, len(absent) - absent.count(UNCLEAR))
+    low, high = wilson(absent.count(YES), n, confidence)
+    return result | {"rate": absent.count(YES) / n, "low": low, "high": high}
+
+
+def rates_yes_without_unclear(
+    answers: Sequence[str], present: Sequence[bool], confidence: float = 0.95
+) -> dict:
+    result = reference_rates(answers, present, confidence)
+    said = list(map(classify, answers))
+    return result | {"yes_ratio": said.count(YES) / max(1, len(said) - said.count(UNCLEAR))}
+
+
+def rates_missed_without_unclear(
+    answers: Sequence[str], present: Sequence[bool], confidence: float = 0.95
+) -> dict:
+    result = reference_rates(answers, present, confidence)
+    _, shown = _split(answers, present)
+    n = max(1, len(shown) - shown.count(UNCLEAR))
+    return result | {"missed": shown.count(NO) / n if shown else None}
+
+
+def rates_unclear_of_absent(
+    answers: Sequence[str], present: Sequence[bool], confidence: float = 0.95
+) -> dict:
+    result = reference_rates(answers, present, confidence)
+    absent, _ = _split(answers, present)
+    return result | {"unclear": absent.count(UNCLEAR) / len(absent)}
+
+
+def rates_yes_of_objects(
+    answers: Sequence[str], present: Sequence[bool], confidence: float = 0.95
+) -> dict:
+    result = reference_rates(answers, present, confidence)
+    return result | {"yes_ratio": sum(present) / len(present)}
 
 
 def rates_with_interval_of_all(
@@ -342,6 +445,23 @@ MISTAKES = [
                 "The first word decides, whatever follows it: `No, there is none.` means no."),
     WrongAnswer("signs kept", _with(classifier=classify_with_signs),
                 "The first word has a sign behind it, `yes,` or `No.`: strip it."),
+    WrongAnswer("a run of letters", _with(classifier=classify_first_run),
+                "`\\w+` cuts words short: `No-one` and `2.5` are first words as they stand, and "
+                "unclear. Split at spaces, then strip the signs around the word."),
+    WrongAnswer("any number", _with(classifier=classify_by_float),
+                "`float` reads 2.5 too. Only whole numbers in digits are answers: `isdecimal()`."),
+    WrongAnswer("signed numbers", _with(classifier=classify_by_int),
+                "`int` reads -1 too. Only digits are a number here, so `-1` is unclear."),
+    WrongAnswer("00 is yes", _with(classifier=classify_zeros_as_yes),
+                "`00` is the number 0, and means no: compare its value, not its text."),
+    WrongAnswer("every sign stripped", _with(classifier=classify_all_punctuation),
+                "You strip more signs than .,;:!? and so read `(No)` as no: it is unclear."),
+    WrongAnswer("signs before the word kept", _with(classifier=classify_right_signs),
+                "The signs around the word do not count, so `?No` means no: `strip`, not "
+                "`rstrip`."),
+    WrongAnswer("signs alone skipped", _with(classifier=classify_first_real_word),
+                "The first word ends at the first space. In `. no` it is a sign alone, so the "
+                "answer is unclear."),
     WrongAnswer("by the first letters", _with(classifier=classify_by_start),
                 "You take a part of a word for the word: `Nobody`, `North` and `not` begin with "
                 "no. Compare the whole first word."),
@@ -355,8 +475,27 @@ MISTAKES = [
     WrongAnswer("unclear left out", rates_without_unclear,
                 "You leave out unclear answers. Then a model that evades looks as good as one "
                 "that answers: they stay in every denominator."),
+    WrongAnswer("unclear not in the rate's n", rates_rate_without_unclear,
+                "Unclear answers stay in every denominator: the rate's and its interval's too."),
+    WrongAnswer("unclear not in yes_ratio", rates_yes_without_unclear,
+                "Unclear answers stay in every denominator: `yes_ratio` divides by all answers."),
+    WrongAnswer("unclear not in missed", rates_missed_without_unclear,
+                "Unclear answers stay in every denominator: `missed` divides by all answers about "
+                "present objects."),
+    WrongAnswer("unclear of absent", rates_unclear_of_absent,
+                "`unclear` is a share of all answers, not of those about absent objects."),
+    WrongAnswer("share present", rates_yes_of_objects,
+                "`yes_ratio` counts answers that say yes; you count objects that are present."),
+    WrongAnswer("Agresti and Coull", _with(interval=agresti_coull),
+                "That is the interval of Agresti and Coull: its middle is Wilson's, but it is "
+                "wider. Use Wilson's."),
+    WrongAnswer("the normal interval, clipped", _with(interval=wald_clipped),
+                "That is the normal interval, cut at 0 and 1. Use Wilson's."),
     WrongAnswer("always 95 %", _with(interval=wilson_always_95),
                 "Your interval ignores `confidence`: z is 1.96 at 0.95 only."),
+    WrongAnswer("z is 1.96", _with(interval=wilson_fixed_z),
+                "Your z is fixed at 1.96, which is rounded and true at 0.95 only: use "
+                "`inv_cdf((1 + confidence) / 2)`."),
     WrongAnswer("one-sided", _with(interval=wilson_one_sided),
                 "Your z leaves all of 1 - confidence at one side. Half of it lies below the "
                 "interval and half above: `inv_cdf((1 + confidence) / 2)`."),
@@ -412,6 +551,19 @@ CASES = [
           "The first word decides, and it must be the whole word."),
     _case("answers further behind", "I say yes|-/There are 0|-/no, yesterday|-/yes|-/no|-/no|+"
           "/there is no flag|+/A flag|+/yes, 0 doubts|+", "Only the first word decides."),
+    _case("two zeros and a number with zeros", "00|-/yes|-/no|-/000.|-/yes|+/007|+/no|+",
+          "A whole number is compared by its value: 00 is 0."),
+    _case("a word with a sign in it",
+          "No-one is there|-/2.5 flags|-/yes|-/no|-/no|-/yes-no|-/yes|+/no|+",
+          "The first word ends at a space: with a sign within it, it is another word."),
+    _case("numbers that are not whole numbers in digits", "2.5 flags|-/-1|-/1e3|-/yes|-/no|-/yes|+"
+          "/+3|+/no|+", "Only digits are a number: -1 and 2.5 are unclear."),
+    _case("other signs around the word", "(No)|-/*Yes*|-/no|-/yes|-/no|-/yes|+/\"No\"|+/yes|+",
+          "Only the signs .,;:!? around the first word do not count."),
+    _case("signs before the word", "?No|-/!yes|-/..0|-/no|-/yes|+/:2|+/no|+",
+          "The signs .,;:!? do not count before the word either."),
+    _case("a sign alone before the word", ". no|-/! yes|-/yes|-/no|-/no|-/yes|+/... 2|+/no|+",
+          "The first word ends at the first space; of signs alone, it is unclear."),
     _case("unclear answers", "I see water.|-/yes|-/|-/no|-/no|-/ |-/?|+/no|+/yes|+/maybe|+",
           "An answer without a word, or with another first word, is unclear."),
     _case("many present objects", "yes|-/no|-/no|-" + "/yes|+" * 9 + "/no|+/no|+/perhaps|+"),
