@@ -301,9 +301,12 @@ def stopped(tmp_path, solutions):
         out.write_text(YESTERDAY)
         command = [sys.executable, ROOT / "tools" / "grade.py", tmp_path, "--out", out]
         command += ["--solutions", solutions, "--jobs", "1"]
+        # a suite that was started in the background passes on that Ctrl-C is ignored
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         grader = subprocess.Popen(
             list(map(str, command)), stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
         )
+        signal.signal(signal.SIGINT, before)
         graders.append(grader)
         return grader, out
 
