@@ -40,9 +40,10 @@ LONG = {
     "chapters/3_multimodal/3_documents.ipynb": 75,
     "chapters/3_multimodal/2_ask_pictures.ipynb": 75,
     "chapters/3_multimodal/4_listening.ipynb": 75,
+    "solutions/3_multimodal.ipynb": 78,
     "tests/minis/test_evaluate.py": 75,
     "tests/minis/test_images.py": 75,
-    "tests/tools/test_grade.py": 70,
+    "tests/tools/test_grade.py": 130,
     "tests/serving/test_app.py": 60,
 }
 
