@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gguf
@@ -28,6 +28,7 @@ from openmodels.serving.output import (
     token_counts,
 )
 from openmodels.serving.requests import Fields
+from openmodels.serving.tool_choice import AUTO, EXAMPLE_MESSAGES, ToolChoice, find_call_format
 
 Message = dict[str, Any]
 # The tokens that mark the prefix, suffix and middle of a fill-in-the-middle prompt
@@ -199,8 +200,11 @@ class Generator:
         reason = "unload" if request.keep_alive == 0 else "load"
         yield make_chunk(request, **empty, done=True, done_reason=reason)
 
-    async def chat(self, fields: Fields) -> AsyncIterator[Chunk]:
-        """Yield the chunks of /api/chat; raises ApiError."""
+    async def chat(self, fields: Fields, choice: ToolChoice = AUTO) -> AsyncIterator[Chunk]:
+        """Yield the chunks of /api/chat; raises ApiError.
+
+        choice: the tools of which the response must call one, a field of OpenAI's API only.
+        """
         messages = requests.parse_messages(fields.objects("messages") or [])
         tools = requests.parse_tools(fields)
         request = await self.parse_request(fields)
@@ -221,7 +225,7 @@ class Generator:
         template = await asyncio.to_thread(self.template, request.model)
         async with self._use_engine(request) as pooled:
             ready_ns = time.perf_counter_ns()
-            pieces = self._chat_pieces(pooled, request, template, messages, tools)
+            pieces = self._chat_pieces(pooled, request, template, messages, tools, choice)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield _chat_chunk(request, ready_ns, piece)
@@ -233,9 +237,16 @@ class Generator:
         template: Template | None,
         messages: list[Message],
         tools: list[dict],
+        choice: ToolChoice,
     ) -> AsyncIterator[Chunk]:
+        if choice.forced:
+            return stream_within_context(
+                request,
+                messages,
+                lambda recent: self.stream_call(pooled, request, recent, tools, choice.forced),
+            )
         if template is None:
-            return self.stream_chat(pooled, request, messages, tools)
+            return self.stream_chat(pooled, request, messages, tools, choice.parallel)
         return stream_within_context(
             request,
             messages,
@@ -336,11 +347,13 @@ class Generator:
         request: GenerationRequest,
         messages: list[Message],
         tools: list[dict],
+        parallel: bool | None = None,
     ) -> AsyncIterator[Chunk]:
         """Yield the pieces of a response in the GGUF's own template; raises ApiError.
 
-        A piece has `text`, and may have `thinking`, `tool_calls` and `logprobs`; the last one has
-        `done`, `done_reason` and the counts.
+        parallel: whether it may have several tool calls, None for the template's default. A piece
+        has `text`, and may have `thinking`, `tool_calls` and `logprobs`; the last one has `done`,
+        `done_reason` and the counts.
         """
         if media.all_media(messages):
             encoder = await asyncio.to_thread(media.encoder_of, self.store, request.model)
@@ -349,6 +362,8 @@ class Generator:
         body["stream_options"] = {"include_usage": True}
         if tools:
             body["tools"] = tools
+            if parallel is not None:
+                body["parallel_tool_calls"] = parallel
         if request.schema:
             body["response_format"] = _json_schema_format(request.schema)
         elif request.schema is not None:
@@ -393,6 +408,46 @@ class Generator:
             yield {"text": "", "tool_calls": complete}
         counts = token_counts(usage["prompt_tokens"], usage["completion_tokens"], timings)
         yield parser.final_piece("length" if reason == "length" else "stop") | counts
+
+    async def stream_call(
+        self,
+        pooled: PooledEngine,
+        request: GenerationRequest,
+        messages: list[Message],
+        tools: list[dict],
+        forced: Sequence[str],
+    ) -> AsyncIterator[Chunk]:
+        """Yield the pieces of a response that calls one of the forced tools; raises ApiError.
+
+        The model does not think first, and `stop` and `format` do not apply. There is no call if
+        the response reaches its limit of tokens. TooLong: it would fit without older messages.
+        """
+        if media.all_media(messages):
+            raise ApiError(400, "a tool call cannot be forced if there are images or sounds")
+        body = {"messages": llama_messages([*messages, *EXAMPLE_MESSAGES]), "tools": tools}
+        rendered = (await self.pool.post(pooled, "/apply-template", body))["prompt"]
+        call_format = find_call_format(rendered)
+        allowed = [tool for tool in tools if tool["function"]["name"] in forced]
+        options = {key: value for key, value in request.options.items() if key != "stop"}
+        constrained = replace(
+            request,
+            schema=call_format.schema(allowed, pooled.engine.context),
+            think=None,
+            options=options,
+        )
+        text, logprobs = "", []
+        pieces = self.stream_completion(pooled, constrained, [call_format.prompt])
+        async with aclosing(pieces):
+            async for piece in pieces:
+                text += piece["text"]
+                logprobs += piece.pop("logprobs", [])
+                if not piece.get("done"):
+                    continue
+                if piece["done_reason"] == "stop":
+                    yield {"text": "", "tool_calls": [call_format.parse(text)]}
+                elif is_context_full(request, piece) and droppable_index(messages) is not None:
+                    raise TooLong(400, "the conversation leaves no room for a tool call")
+                yield piece | ({"logprobs": logprobs} if logprobs else {})
 
     async def stream_completion(
         self, pooled: PooledEngine, request: GenerationRequest, prompt: Sequence[int | str]
@@ -559,18 +614,43 @@ def drop_oldest(messages: list[Message]) -> list[Message]:
 
     Raises ApiError(400) if only the last message and system messages remain.
     """
-    for index, message in enumerate(messages[:-1]):
-        if message["role"] != "system":
-            return messages[:index] + messages[index + 1 :]
-    raise ApiError(400, "the last message is longer than the context: raise num_ctx or shorten it")
+    index = droppable_index(messages)
+    if index is None:
+        raise ApiError(
+            400, "the last message is longer than the context: raise num_ctx or shorten it"
+        )
+    return messages[:index] + messages[index + 1 :]
+
+
+def droppable_index(messages: Sequence[Message]) -> int | None:
+    """Return the index of the oldest message that is neither the last nor a system message."""
+    indices = (n for n, message in enumerate(messages[:-1]) if message["role"] != "system")
+    return next(indices, None)
+
+
+def is_context_full(request: GenerationRequest, end: Chunk) -> bool:
+    """Return whether a response that was cut off reached the end of the context.
+
+    end: its last piece. The other reason is the limit of the request.
+    """
+    limit = request.options.get("num_predict", -1)
+    return limit < 0 or end["eval_count"] < limit
 
 
 def llama_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return messages as llama.cpp expects them: media as parts, arguments as text."""
-    return [_llama_message(message) for message in messages]
+    converted, result_index = [], 0
+    for message in messages:
+        converted.append(_llama_message(message, result_index))
+        result_index = result_index + 1 if message["role"] == "tool" else 0
+    return converted
 
 
-def _llama_message(message: Message) -> dict[str, Any]:
+def _llama_message(message: Message, result_index: int) -> dict[str, Any]:
+    """Return a message for llama.cpp.
+
+    result_index: for a tool's result, the index of its call: results follow in the calls' order.
+    """
     body: dict[str, Any] = {"role": message["role"], "content": message["content"]}
     if message.get("parts"):
         body["content"] = [*message["parts"], {"type": "text", "text": message["content"]}]
@@ -584,7 +664,7 @@ def _llama_message(message: Message) -> dict[str, Any]:
             for index, call in enumerate(message["tool_calls"])
         ]
     if message["role"] == "tool":
-        body["tool_call_id"], body["name"] = "0", message.get("tool_name") or "tool"
+        body["tool_call_id"], body["name"] = str(result_index), message.get("tool_name") or "tool"
     return body
 
 

@@ -9,7 +9,7 @@ import json
 import struct
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -21,9 +21,10 @@ from openmodels.serving.multipart import Form
 from openmodels.serving.output import Chunk
 from openmodels.serving.requests import Fields, parse_json, refuse_unsupported
 from openmodels.serving.responses import Dialect, encode_json
+from openmodels.serving.tool_choice import parse_tool_choice
 
 # Fields that would change the response but are not supported, with the values that change nothing
-UNSUPPORTED = {"n": (1,), "logit_bias": ({},), "tool_choice": ("auto", "none")}
+UNSUPPORTED = {"n": (1,), "logit_bias": ({},)}
 UNSUPPORTED_IN_COMPLETIONS = {"best_of": (1,), "echo": (False,), "logprobs": (0, False)}
 UNSUPPORTED_IN_TRANSCRIPTIONS = {"stream": ("false",), "chunking_strategy": ()}
 TRANSCRIBE = sounds.HEAR  # the question that asks for a transcript
@@ -60,8 +61,9 @@ def chat_request(fields: Fields) -> Fields:
     messages = fields.objects("messages") or []
     if not messages:
         raise ApiError(400, '"messages" must be a list with at least one message')
-    body["messages"] = [_message_request(message) for message in messages]
-    body["tools"] = None if fields.body.get("tool_choice") == "none" else fields.body.get("tools")
+    names = _call_names(messages)
+    body["messages"] = [_message_request(message, names) for message in messages]
+    body["tools"] = parse_tool_choice(fields).select(fields.body.get("tools"))
     body["format"] = _format_request(fields)
     body["think"] = _think_request(fields)
     body["logprobs"] = fields.body.get("logprobs")
@@ -150,14 +152,25 @@ def _think_request(fields: Fields) -> bool | None:
     return None if effort is None else effort != "none"
 
 
-def _message_request(message: Fields) -> dict[str, Any]:
+def _call_names(messages: list[Fields]) -> dict[str, str]:
+    """Return the tool's name for the id of each tool call in a conversation."""
+    names = {}
+    for message in messages:
+        for call in message.objects("tool_calls", 100) or []:
+            function = call.object("function") or Fields({})
+            names[call.string("id") or ""] = function.string("name") or ""
+    return names
+
+
+def _message_request(message: Fields, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a message as one of /api/chat. names: the tool's name for the id of each call."""
     role = message.string("role")
     body: dict[str, Any] = {"role": "system" if role == "developer" else role}
     if isinstance(message.body.get("content"), list):
         body |= _content_parts(message.objects("content", 1000) or [])
     else:
         body["content"] = message.string("content")
-    body["tool_name"] = message.string("name")
+    body["tool_name"] = message.string("name") or names.get(message.string("tool_call_id") or "")
     if calls := message.objects("tool_calls", 100):
         body["tool_calls"] = [_call_request(call) for call in calls]
     return body

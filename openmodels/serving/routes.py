@@ -29,6 +29,7 @@ from openmodels.serving.responses import (
     model_description,
     model_summary,
 )
+from openmodels.serving.tool_choice import parse_tool_choice
 
 MAX_BODY = 64 * 2**20  # bytes of a JSON body or a form, images and sounds included
 VERSION = {
@@ -275,7 +276,8 @@ class OpenAIEndpoints:
         fields = await read_fields(request)
         stream, usage = bool(fields.boolean("stream")), openai.wants_usage(fields)
         metadata = openai.chat_metadata(fields)
-        chunks = self.generator.chat(openai.chat_request(fields))
+        body, choice = openai.chat_request(fields), parse_tool_choice(fields)
+        chunks = self.generator.chat(body, choice)
         if stream:
             chunks = openai.chat_completion_chunks(chunks, metadata, usage)
 

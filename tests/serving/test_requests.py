@@ -45,6 +45,8 @@ NOT_MESSAGES = st.sampled_from([
     [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "{"}}]}],
 ])  # fmt: skip
 NOT_TOOLS = st.sampled_from([3, "a", [3], [{}], [{"function": 3}], [{"function": {"name": 3}}]])
+NOT_CHOICE = st.sampled_from([3, True, "any", "required", [], {}, {"type": "function"},
+                              {"type": "function", "function": {"name": "a"}}])  # fmt: skip
 NOT_NAME = st.sampled_from([
     "", "..", "../mini-qwen", "/etc/hostname", "a/b/c/d", "mini qwen", "a:b:c", "a\\b", ":", "-a",
     "mini-qwen\n", "a\x00b", "%2e%2e", "a" * 300, "C:\\models", "~", "model:../x", "\u202eniwq",
@@ -93,6 +95,7 @@ WRONG_VALUES = {
                              "temperature": st.sampled_from(["warm", True, []]),
                              "stop": st.sampled_from([3, {}, [3]]), "n": st.just(2),
                              "tools": NOT_TOOLS, "stream": NOT_BOOLEAN,
+                             "tool_choice": NOT_CHOICE, "parallel_tool_calls": NOT_BOOLEAN,
                              "response_format": st.sampled_from([3, {}, {"type": "xml"}])},
     "/v1/completions": {"model": NOT_STRING | NOT_NAME, "prompt": st.sampled_from([3, {}, [[1]]]),
                         "max_tokens": st.sampled_from(["a", 1.5, []]), "stream": NOT_BOOLEAN},
@@ -210,10 +213,13 @@ def test_schemas_of_all_sorts(http, client):
         st.dictionaries(st.text(max_size=5), inner, max_size=3) | JSON, "required": JSON},
         optional={"anyOf": st.lists(inner, max_size=2) | JSON, "x-guidance": JSON})  # fmt: skip
 
-    @examples(150)
-    @given(st.sampled_from(["/api/chat", "/api/generate"]), shapes)
+    @examples(225)
+    @given(st.sampled_from(["/api/chat", "/api/generate", "/v1/chat/completions"]), shapes)
     def send(path, shape):
         changes = {"format": shape, "options": {"num_predict": 2}, "stream": False}
+        if path.startswith("/v1"):
+            tool = {"type": "function", "function": {"name": "a", "parameters": shape}}
+            changes = {"tools": [tool], "tool_choice": "required", "max_tokens": 2}
         body = VALID_BODIES[path] | changes
         response = http.post(path, json=body)
         assert response.status_code < 500, (shape, response.text)

@@ -128,6 +128,8 @@ def test_each_field_is_accepted_or_refused_as_documented(http, blobs):
         body = {"model": MODELS.get(name, "mini-qwen")} | BODIES[path] | changes
         if name == "top_logprobs":
             body["logprobs"] = True
+        if name == "tool_choice":
+            body["tools"] = [TOOL]
         response = post(http, path, body)
         if verdict == "refused":
             correct = 400 <= response.status_code < 500 and response.json()["error"]
