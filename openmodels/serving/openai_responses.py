@@ -65,7 +65,7 @@ def completion_request(fields: Fields) -> Fields:
         "model": fields.model(),
         "messages": _messages(fields),
         "tools": [_tool(tool) for tool in tools] or None,
-        "tool_choice": _tool_choice(fields),
+        "tool_choice": fields.body.get("tool_choice"),
         "parallel_tool_calls": fields.boolean("parallel_tool_calls"),
         "response_format": _response_format(fields),
         "reasoning": fields.body.get("reasoning"),
@@ -199,16 +199,6 @@ def _tool(tool: Fields) -> dict[str, Any]:
         raise ApiError(400, 'this stand-in supports only tools of the type "function"')
     keys = ("name", "description", "parameters", "strict")
     return {"type": "function", "function": {key: tool.body.get(key) for key in keys}}
-
-
-def _tool_choice(fields: Fields) -> Any:
-    """Return `tool_choice` as chat completions have it."""
-    if not isinstance(fields.body.get("tool_choice"), dict):
-        return fields.body.get("tool_choice")
-    choice = fields.object("tool_choice") or Fields({})
-    if choice.string("type") != "function":
-        raise ApiError(400, '"tool_choice.type" must be function in this stand-in')
-    return {"type": "function", "function": {"name": choice.string("name")}}
 
 
 def _response_format(fields: Fields) -> dict[str, Any] | None:

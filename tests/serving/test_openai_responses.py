@@ -1,14 +1,16 @@
 """OpenAI's Responses API through the official client, which parses every object and event."""
 
+import asyncio
 import base64
 import json
+import socket
 from typing import Literal
 
 import openai
 import pytest
 from openai.types.responses import Response
 from pydantic import BaseModel
-from server_helpers import MESSAGES, check_alive, picture
+from server_helpers import MESSAGES, check_alive, picture, wait_until
 
 from openmodels.harbour.tools import SCHEMAS
 from openmodels.serving.generation import Generator
@@ -243,6 +245,30 @@ def test_an_error_within_a_stream_reaches_the_client(create, client, monkeypatch
     check_alive(client)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_the_generation(server, client, monkeypatch, stream):
+    chunks = []
+
+    async def count_up(self, fields):
+        try:
+            while True:
+                chunks.append({"message": {"role": "assistant", "content": "1 "}, "done": False})
+                yield chunks[-1]
+                await asyncio.sleep(0.01)
+        finally:
+            chunks.append("closed")
+
+    body = json.dumps({"model": MODEL, "input": QUESTION, "stream": stream}).encode()
+    head = f"POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(Generator, "chat", count_up)
+        with socket.create_connection(("127.0.0.1", server._socket.getsockname()[1])) as line:
+            line.sendall(head.encode() + body)
+            wait_until(lambda: len(chunks) > 3)
+        wait_until(lambda: chunks[-1] == "closed")
+    check_alive(client)
+
+
 def test_a_response_without_any_text_still_has_a_message(create, monkeypatch):
     async def stop(self, fields):
         yield {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
@@ -338,7 +364,7 @@ def test_a_long_conversation_is_cut_unless_truncation_is_disabled(create):
     turns = [{"role": "user", "content": f"What is {n} + 1? " * 10} for n in range(60)]
     conversation = [*turns, {"role": "user", "content": QUESTION}]
     assert create(input=conversation, max_output_tokens=1).truncation == "auto"
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.BadRequestError, match="context"):
         create(input=conversation, max_output_tokens=1, truncation="disabled")
 
 
@@ -389,7 +415,7 @@ REFUSED = [
     ({"instructions": 3}, "must be a string"),
     ({"tools": [{"type": "web_search"}]}, "only tools of the type"),
     ({"tools": [{"type": "function"}]}, "needs a function with a name"),
-    ({"tool_choice": {"type": "web_search"}}, '"tool_choice.type"'),
+    ({"tool_choice": {"type": "web_search"}}, '"tool_choice"'),
     ({"text": {"format": {"type": "xml"}}}, '"text.format.type"'),
     ({"text": {"format": {"type": "json_schema", "name": "a"}}}, '"text.format.schema"'),
     ({"text": {"format": {"type": "json_schema", "schema": {"$ref": "a.json"}}}}, "outside of it"),
