@@ -423,7 +423,7 @@ def _new_response(fields: Fields) -> Chunk:
 
 
 def _usage(chunk: Chunk) -> Chunk:
-    """Return the counts of tokens; llama.cpp does not count cached or reasoning tokens apart."""
+    """Return the counts of tokens. Cached and reasoning tokens are not counted separately."""
     input_tokens, output_tokens = chunk.get("prompt_eval_count", 0), chunk.get("eval_count", 0)
     return {
         "input_tokens": input_tokens,

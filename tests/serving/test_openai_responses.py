@@ -231,7 +231,7 @@ def test_a_response_that_reaches_the_limit_is_incomplete(create):
 
 
 def test_an_error_within_a_stream_reaches_the_client(create, client, monkeypatch):
-    async def fail(self, fields):
+    async def fail(self, *arguments):
         yield {"message": {"role": "assistant", "content": "2 + "}, "done": False}
         raise ApiError(500, "the engine stopped")
 
@@ -249,7 +249,7 @@ def test_an_error_within_a_stream_reaches_the_client(create, client, monkeypatch
 def test_a_client_that_leaves_ends_the_generation(server, client, monkeypatch, stream):
     chunks = []
 
-    async def count_up(self, fields):
+    async def count_up(self, *arguments):
         try:
             while True:
                 chunks.append({"message": {"role": "assistant", "content": "1 "}, "done": False})
@@ -270,7 +270,7 @@ def test_a_client_that_leaves_ends_the_generation(server, client, monkeypatch, s
 
 
 def test_a_response_without_any_text_still_has_a_message(create, monkeypatch):
-    async def stop(self, fields):
+    async def stop(self, *arguments):
         yield {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
 
     monkeypatch.setattr(Generator, "chat", stop)
@@ -316,16 +316,21 @@ def test_a_tool_is_called_and_its_result_is_read(create):
     assert all(item.type != "function_call" for item in refusal.output)
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "tide"}])
-def test_a_demanded_tool_call_is_never_silently_left_out(http, choice):
-    """The question needs no tool, so a call shows that the choice was enforced."""
-    body = {"model": MODEL, "input": QUESTION, "tools": [TIDE_TOOL], "tool_choice": choice}
+@pytest.mark.parametrize("tool", ["get_price", "send_message"])
+def test_a_named_tool_is_called_or_refused_but_never_ignored(http, tool):
+    """The question is about the tide, so another tool shows that the choice was enforced."""
+    body = {
+        "model": MODEL,
+        "input": [TIDE],
+        "tools": [{"type": "function", **schema["function"]} for schema in SCHEMAS.values()],
+        "tool_choice": {"type": "function", "name": tool},
+    }
     response = http.post("/v1/responses", json=body)
     if response.status_code == 400:
         assert '"tool_choice" is not supported' in response.json()["error"]["message"]
     else:
-        [call] = [item for item in response.json()["output"] if item["type"] != "reasoning"]
-        assert (call["type"], call["name"]) == ("function_call", "tide")
+        [call] = response.json()["output"]
+        assert (call["type"], call["name"]) == ("function_call", tool)
 
 
 def test_a_streamed_tool_call_has_its_events(create):
