@@ -13,8 +13,10 @@ from pydantic import BaseModel
 from server_helpers import MESSAGES, check_alive, picture, wait_until
 
 from openmodels.harbour.tools import SCHEMAS
+from openmodels.serving import openai_responses
 from openmodels.serving.generation import Generator
 from openmodels.serving.model_store import ApiError
+from openmodels.serving.requests import Fields
 
 MODEL = "mini-qwen"
 QUESTION = MESSAGES[0]["content"]
@@ -161,6 +163,13 @@ def test_each_form_of_input_gives_the_prompt_of_its_messages(create, complete, f
     assert response.usage.input_tokens == completion.usage.prompt_tokens
 
 
+def test_a_result_gets_the_name_of_its_tool():
+    fields = Fields({"model": MODEL, "input": [TIDE, CALL, CALL_OUTPUT]})
+    question, call, result = openai_responses.chat_request(fields).body["messages"]
+    assert question["role"] == "user" and call["tool_calls"][0]["function"]["name"] == "tide"
+    assert (result["role"], result["tool_name"]) == ("tool", "tide")
+
+
 # streams
 
 
@@ -267,6 +276,26 @@ def test_a_client_that_leaves_ends_the_generation(server, client, monkeypatch, s
             wait_until(lambda: len(chunks) > 3)
         wait_until(lambda: chunks[-1] == "closed")
     check_alive(client)
+
+
+def test_closing_the_events_closes_the_generation():
+    closed = []
+
+    async def chunks():
+        try:
+            while True:
+                yield {"message": {"role": "assistant", "content": "1 "}, "done": False}
+        finally:
+            closed.append(True)
+
+    async def read_the_first_event():
+        fields = Fields({"model": MODEL, "input": QUESTION})
+        events = openai_responses.response_events(chunks(), fields)
+        assert (await anext(events))["type"] == "response.created"
+        await events.aclose()
+        return list(closed)
+
+    assert asyncio.run(read_the_first_event()) == [True]
 
 
 def test_a_response_without_any_text_still_has_a_message(create, monkeypatch):
