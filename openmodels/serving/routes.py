@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from openmodels.serving import multipart, openai
+from openmodels.serving import multipart, openai, openai_responses
 from openmodels.serving.engine_pool import Pool
 from openmodels.serving.generation import Generator
 from openmodels.serving.model_store import ApiError, Store
@@ -58,6 +58,7 @@ def route_table(store: Store, pool: Pool) -> list[Route]:
         Route("/api/push", api.refuse_registry, methods=["POST"]),
         Route("/api/blobs/{digest:path}", api.blob, methods=["HEAD", "POST"]),
         Route("/v1/chat/completions", v1.chat_completions, methods=["POST"]),
+        Route("/v1/responses", v1.responses, methods=["POST"]),
         Route("/v1/completions", v1.completions, methods=["POST"]),
         Route("/v1/embeddings", v1.embeddings, methods=["POST"]),
         Route("/v1/audio/transcriptions", v1.transcriptions, methods=["POST"]),
@@ -285,6 +286,15 @@ class OpenAIEndpoints:
             return openai.chat_completion(merge_chunks(parts), metadata)
 
         return StreamedResponse(chunks, stream, merge, openai.OPENAI)
+
+    async def responses(self, request: Request) -> Response:
+        """POST /v1/responses: continue a conversation in the form of the Responses API."""
+        fields = await read_fields(request)
+        stream = bool(fields.boolean("stream"))
+        chunks = self.generator.chat(openai_responses.chat_request(fields))
+        events = openai_responses.response_events(chunks, fields)
+        merge, dialect = openai_responses.last_response, openai_responses.RESPONSES
+        return StreamedResponse(events, stream, merge, dialect)
 
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions: continue a prompt."""

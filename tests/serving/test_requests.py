@@ -59,6 +59,12 @@ NOT_OPENAI = st.sampled_from([
     [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "[1]"}}]}],
     [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": {}}}]}],
 ])  # fmt: skip
+NOT_INPUT = st.sampled_from([
+    None, [], 3, {}, [3], [{}], [{"role": "pirate"}], [{"role": "user", "content": 3}],
+    [{"type": "audio"}], [{"role": "user", "content": [{"type": "input_file"}]}],
+    [{"type": "function_call"}], [{"type": "function_call_output", "call_id": "1"}],
+    [{"type": "function_call", "call_id": "1", "name": "a", "arguments": "{"}],
+])  # fmt: skip
 NOT_DIGEST = st.sampled_from([
     "", "sha256:", "sha256:12", "sha256:../../x", "md5:" + "0" * 64, "sha256:" + "Z" * 64,
     "sha256:" + "0" * 64, "../../sha256-" + "0" * 64, "sha256:" + "0" * 65,
@@ -97,6 +103,13 @@ WRONG_VALUES = {
                              "tools": NOT_TOOLS, "stream": NOT_BOOLEAN,
                              "tool_choice": NOT_CHOICE, "parallel_tool_calls": NOT_BOOLEAN,
                              "response_format": st.sampled_from([3, {}, {"type": "xml"}])},
+    "/v1/responses": {"model": NOT_STRING | NOT_NAME, "input": NOT_INPUT, "tools": NOT_TOOLS,
+                      "instructions": NOT_STRING, "stream": NOT_BOOLEAN, "metadata": NOT_OBJECT,
+                      "temperature": st.sampled_from(["warm", True, []]),
+                      "max_output_tokens": st.sampled_from(["a", 1.5, [], 0]),
+                      "text": NOT_OBJECT | st.sampled_from([{"format": 3}, {"format": {}}]),
+                      "reasoning": NOT_OBJECT, "truncation": NOT_STRING,
+                      "previous_response_id": st.just("resp_1"), "store": NOT_BOOLEAN},
     "/v1/completions": {"model": NOT_STRING | NOT_NAME, "prompt": st.sampled_from([3, {}, [[1]]]),
                         "max_tokens": st.sampled_from(["a", 1.5, []]), "stream": NOT_BOOLEAN},
     "/v1/embeddings": {"model": NOT_STRING | NOT_NAME, "input": st.sampled_from([3, {}, [3]]),
@@ -113,6 +126,7 @@ VALID_BODIES = {
     "/api/pull": {"model": "mini-qwen"},
     "/api/push": {"model": "mini-qwen"},
     "/v1/chat/completions": {"model": "mini-qwen", "messages": MESSAGES},
+    "/v1/responses": {"model": "mini-qwen", "input": "hi"},
     "/v1/completions": {"model": "mini-qwen", "prompt": "hi"},
     "/v1/embeddings": {"model": "mini-qwen", "input": "hi"},
 }
@@ -187,14 +201,16 @@ def test_any_value_anywhere_gives_no_server_error(http, client):
     @examples(250)
     @given(st.sampled_from(sorted(VALID_BODIES)), st.dictionaries(st.sampled_from(
         ["options", "format", "tools", "system", "suffix", "raw", "think", "logprobs", "stream",
-         "top_logprobs", "context", "template", "truncate", "dimensions", "stop", "top_p"]),
+         "top_logprobs", "context", "template", "truncate", "dimensions", "stop", "top_p", "input",
+         "text", "tool_choice", "metadata", "truncation"]),
         JSON, max_size=3), st.dictionaries(st.sampled_from(
             ["temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty", "repeat_last_n",
              "num_keep", "stop", "typical_p"]),
             st.integers(-3, 2**31) | st.floats(-10, 10) | st.lists(st.text(max_size=4), max_size=2),
             max_size=3))  # fmt: skip
     def send(path, extra, options):
-        body = VALID_BODIES[path] | {"options": options | quick, "max_tokens": 1} | extra
+        limits = {"options": options | quick, "max_tokens": 1, "max_output_tokens": 1}
+        body = VALID_BODIES[path] | limits | extra
         response = http.post(path, json=body)
         assert response.status_code < 500, (path, body, response.text)
 
