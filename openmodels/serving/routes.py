@@ -291,7 +291,8 @@ class OpenAIEndpoints:
         """POST /v1/responses: continue a conversation in the form of the Responses API."""
         fields = await read_fields(request)
         stream = bool(fields.boolean("stream"))
-        chunks = self.generator.chat(openai_responses.chat_request(fields))
+        choice = parse_tool_choice(openai_responses.completion_request(fields))
+        chunks = self.generator.chat(openai_responses.chat_request(fields), choice)
         events = openai_responses.response_events(chunks, fields)
         merge, dialect = openai_responses.last_response, openai_responses.RESPONSES
         return StreamedResponse(events, stream, merge, dialect)
