@@ -29,7 +29,7 @@ _loading = threading.Lock()  # loading uses every core, so files load one after 
 
 # Runs in a child process: load the files again, this time with the log on.
 _LOAD_WITH_LOG = """
-import json, sys
+import json, sys, time
 import xllamacpp
 request = json.load(sys.stdin)
 params = xllamacpp.CommonParams()
@@ -42,7 +42,7 @@ params.api_keys, params.warmup, params.verbosity = [request["token"]], False, re
 try:
     xllamacpp.Server(params)
 except RuntimeError:
-    pass
+    time.sleep(0.5)  # llama.cpp writes its log from a thread of its own
 """
 _ERROR_LINE = re.compile(r"^[\d.]+ E (?P<text>.+)$", re.MULTILINE)
 _SOURCE = re.compile(r"^(\w+ +)?\w+: ")  # the function, sometimes after its component
