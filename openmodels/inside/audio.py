@@ -28,7 +28,7 @@ from openmodels.minis.audio_data import Bank
 
 FRAMES_PER_SECOND = RATE // HOP  # 100
 WINDOW_SECONDS = WINDOW // FRAMES_PER_SECOND  # 30
-LONGEST_ANSWERED = 6.0  # seconds of a sound that `answers` takes: its windows have 6.4
+LONGEST_ANSWERED = 6.0  # seconds of a sound that `answers` takes
 LONGEST_PLAYED = 30.0  # seconds of a player
 TICKS = (100, 500, 1000, 2000, 4000, 8000)  # Hz
 
@@ -229,8 +229,8 @@ def answers(
 ) -> list[str]:
     """Return the greedy answer to a question about each sound, as transformers reads sounds.
 
-    samples: each from -1 to 1, shape (samples,), 16 kHz. Sounds are read in windows of 6.4 s
-    instead of 30 s, which is faster, and masked beyond their end. Raises ValueError for a sound
+    samples: each from -1 to 1, shape (samples,), 16 kHz. A window holds the longest sound instead
+    of 30 s, which is faster, and each sound is masked beyond its end. Raises ValueError for a sound
     longer than 6 s.
     """
     longest = max(map(len, samples), default=0) / RATE

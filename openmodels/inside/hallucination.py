@@ -19,14 +19,13 @@ from openmodels.harbour.illusions import Presence, Shapes
 from openmodels.harbour.pictures import COLOURS, SEA
 from openmodels.harbour.scenes import Question
 from openmodels.minis import audio, evaluate_vl, vl_forward
-from openmodels.minis.audio_data import SHORT, Bank
+from openmodels.minis.audio_data import Bank
 from openmodels.minis.evaluate import score
-from openmodels.minis.evaluate_audio import Listener
+from openmodels.minis.evaluate_audio import Listener, holding
 from openmodels.minis.evaluate_vl import Item
 from openmodels.minis.vl_data import Encoder, collate, pixels_of
 
 ROWS = 32  # pictures or sounds of a batch
-FRAMES = SHORT + 160  # of a window in `inside.audio.answers`: 6.4 s; longer sounds are cut
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,12 @@ class Ear:
 
     @torch.no_grad()
     def batch(self, waves: Sequence[np.ndarray], question: str) -> list[Answer]:
-        """Return the answers to a few sounds, cut into windows as `inside.audio.answers` does."""
+        """Return the answers to a few sounds, in a window that holds the longest of them."""
         listener = self.listener
         bank = Bank.of([(wave, question, "", "", {}) for wave in waves])
-        wave, frames = listener.mixer.cut(bank, torch.arange(len(bank)), FRAMES, augment=False)
+        chosen = torch.arange(len(bank))
+        window = holding(bank, chosen)
+        wave, frames = listener.mixer.cut(bank, chosen, window, augment=False)
         texts = listener.answer(wave, frames, [question] * len(waves), masked=True)
         counts = audio.token_count(frames)
         vectors, _ = audio.encode(listener.parts, listener.mel(wave), frames)

@@ -46,12 +46,16 @@ def items(task: str, count: int, seed: int, scale: float = 1.0) -> list[Item]:
     """Return held-out questions of a task. scale: of width and height, before the model's sizes."""
     drawn = []
     for scene, question in scenes.questions(task, count, seed):
-        image = scene.image
-        if scale != 1:
-            size = round(image.width * scale), round(image.height * scale)
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        drawn.append(Item(question, pixels_of(image)))
+        drawn.append(Item(question, pixels_of(rescale(scene.image, scale))))
     return drawn
+
+
+def rescale(image: Image.Image, scale: float) -> Image.Image:
+    """Return a picture with width and height multiplied by a scale (bicubic)."""
+    if scale == 1:
+        return image
+    size = round(image.width * scale), round(image.height * scale)
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def jobs(tasks: Iterable[str], count: int, seed: int,
@@ -126,7 +130,7 @@ def parsed(written: str) -> object:
     """Return the JSON in an answer, or None if it is none."""
     try:
         return json.loads(written)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None
 
 

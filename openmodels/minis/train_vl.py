@@ -30,6 +30,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging
 
+from openmodels import loading
 from openmodels.harbour import instances, scenes
 from openmodels.minis import (
     build_dir,
@@ -608,7 +609,7 @@ def earlier_runs(scores: Path) -> list[dict]:
 
 def precision(device: str) -> torch.dtype:
     """Return the type of forward passes: bfloat16 if the processor multiplies it, else float32."""
-    fast = device.startswith("cuda") or torch.cpu._is_avx512_bf16_supported()
+    fast = device.startswith("cuda") or loading.cpu_has_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -15,15 +15,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from openmodels import catalog, loading, ollama_host, paths, sizing
 from openmodels.serving.connect import connect, shared
+from openmodels.serving.model_store import FOLDER
 
 MINIATURES = {"vision": "mini-qwen-vl", "audio": "mini-qwen-audio"}
 ENCODERS = {"vision": "vision_config", "audio": "audio_config"}
-MODALITIES = {"vision": "image", "audio": "audio"}
-# What the stand-in needs of a model's folder.
-FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "preprocessor_config.json", "chat_template.jinja",
-)  # fmt: skip
 
 
 def connect_model(capability: str, name: str | None = None) -> tuple[ollama.Client, str]:
@@ -170,7 +165,7 @@ def _converted(name: str, folder: Path, capability: str) -> tuple[ollama.Client,
     files = {
         path.name: client.create_blob(path)
         for path in sorted(folder.iterdir())
-        if path.name in FILES or path.suffix == ".safetensors"
+        if FOLDER.fullmatch(path.name)
     }
     client.create(stored, files=files)
     print(f"{name}: {parameters / 1e9:.2g} B parameters, served as {stored}")

@@ -21,7 +21,7 @@ from openmodels.serving.multipart import Form
 from openmodels.serving.output import Chunk
 from openmodels.serving.requests import Fields, parse_json, refuse_unsupported
 from openmodels.serving.responses import Dialect, encode_json
-from openmodels.serving.tool_choice import parse_tool_choice
+from openmodels.serving.tool_choice import ToolChoice, parse_tool_choice
 
 # Fields that would change the response but are not supported, with the values that change nothing
 UNSUPPORTED = {"n": (1,), "logit_bias": ({},)}
@@ -55,20 +55,24 @@ def wants_usage(fields: Fields) -> bool:
     return bool(stream_options.boolean("include_usage"))
 
 
-def chat_request(fields: Fields) -> Fields:
-    """Return a body of /v1/chat/completions as one of /api/chat; raises ApiError(400)."""
+def chat_request(fields: Fields) -> tuple[Fields, ToolChoice]:
+    """Return a body of /v1/chat/completions as one of /api/chat, and its tool choice.
+
+    Raises ApiError(400).
+    """
     body = _common_request(fields)
     messages = fields.objects("messages") or []
     if not messages:
         raise ApiError(400, '"messages" must be a list with at least one message')
     names = _call_names(messages)
     body["messages"] = [_message_request(message, names) for message in messages]
-    body["tools"] = parse_tool_choice(fields).select(fields.body.get("tools"))
+    choice = parse_tool_choice(fields)
+    body["tools"] = choice.select(fields.body.get("tools"))
     body["format"] = _format_request(fields)
     body["think"] = _think_request(fields)
     body["logprobs"] = fields.body.get("logprobs")
     body["top_logprobs"] = fields.body.get("top_logprobs")
-    return Fields(body)
+    return Fields(body), choice
 
 
 def completion_request(fields: Fields) -> Fields:

@@ -18,6 +18,7 @@ from openmodels.serving.model_store import ApiError
 from openmodels.serving.output import Chunk
 from openmodels.serving.requests import Fields, refuse_unsupported
 from openmodels.serving.responses import Dialect
+from openmodels.serving.tool_choice import ToolChoice
 
 # Fields that would change the response but are not supported, with the values that change nothing
 UNSUPPORTED = {"top_logprobs": (0,), "prompt": ()}
@@ -45,13 +46,16 @@ RESPONSES = Dialect(
 # requests
 
 
-def chat_request(fields: Fields) -> Fields:
-    """Return a body of /v1/responses as one of /api/chat; raises ApiError(400)."""
+def chat_request(fields: Fields) -> tuple[Fields, ToolChoice]:
+    """Return a body of /v1/responses as one of /api/chat, and its tool choice.
+
+    Raises ApiError(400).
+    """
     truncation = fields.string("truncation") or "auto"
     if truncation not in ("auto", "disabled"):
         raise ApiError(400, '"truncation" must be auto or disabled')
-    request = openai.chat_request(completion_request(fields))
-    return Fields({**request.body, "truncate": truncation == "auto"})
+    request, choice = openai.chat_request(completion_request(fields))
+    return Fields({**request.body, "truncate": truncation == "auto"}), choice
 
 
 def completion_request(fields: Fields) -> Fields:

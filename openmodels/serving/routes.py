@@ -29,7 +29,6 @@ from openmodels.serving.responses import (
     model_description,
     model_summary,
 )
-from openmodels.serving.tool_choice import parse_tool_choice
 
 MAX_BODY = 64 * 2**20  # bytes of a JSON body or a form, images and sounds included
 VERSION = {
@@ -277,8 +276,7 @@ class OpenAIEndpoints:
         fields = await read_fields(request)
         stream, usage = bool(fields.boolean("stream")), openai.wants_usage(fields)
         metadata = openai.chat_metadata(fields)
-        body, choice = openai.chat_request(fields), parse_tool_choice(fields)
-        chunks = self.generator.chat(body, choice)
+        chunks = self.generator.chat(*openai.chat_request(fields))
         if stream:
             chunks = openai.chat_completion_chunks(chunks, metadata, usage)
 
@@ -291,8 +289,7 @@ class OpenAIEndpoints:
         """POST /v1/responses: continue a conversation in the form of the Responses API."""
         fields = await read_fields(request)
         stream = bool(fields.boolean("stream"))
-        choice = parse_tool_choice(openai_responses.completion_request(fields))
-        chunks = self.generator.chat(openai_responses.chat_request(fields), choice)
+        chunks = self.generator.chat(*openai_responses.chat_request(fields))
         events = openai_responses.response_events(chunks, fields)
         merge, dialect = openai_responses.last_response, openai_responses.RESPONSES
         return StreamedResponse(events, stream, merge, dialect)

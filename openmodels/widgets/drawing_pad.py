@@ -117,7 +117,7 @@ class DrawingPad(anywidget.AnyWidget):
         it there is no Ask button. image: what the pad shows first, by default the empty sea.
         """
         start = image or Image.new("RGB", SIZE, SEA[0])
-        self._callbacks: list[Ask] = []
+        self._ask: Ask | None = None
         super().__init__(
             picture=encode(start),
             question=question,
@@ -151,7 +151,7 @@ class DrawingPad(anywidget.AnyWidget):
 
     def on_submit(self, ask: Ask) -> None:
         """Call `ask(png, question)` when the learner presses Ask, and show what it returns."""
-        self._callbacks = [ask]
+        self._ask = ask
         self.can_ask = True
 
     def submit(self) -> str:
@@ -161,8 +161,8 @@ class DrawingPad(anywidget.AnyWidget):
         """
         self.answer, self.message, self.busy = "", "", True
         try:
-            for ask in self._callbacks:
-                self.answer = str(ask(self.picture, self.question))
+            if self._ask is not None:
+                self.answer = str(self._ask(self.picture, self.question))
         except Exception as error:  # a button has no caller: its learner reads the error here
             self.message = f"The model did not answer: {type(error).__name__}: {error}"
         finally:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -45,8 +44,7 @@ class Reading:
 
 def rescale(scene: Scene, scale: float) -> Image.Image:
     """Return a scene's picture with width and height multiplied by a scale (bicubic)."""
-    size = round(scene.image.width * scale), round(scene.image.height * scale)
-    return scene.image.resize(size, Image.Resampling.BICUBIC)
+    return evaluate_vl.rescale(scene.image, scale)
 
 
 @torch.no_grad()
@@ -156,10 +154,7 @@ def trial(
 
 def parse(text: str) -> dict:
     """Return the JSON object in an answer; an empty one if there is none."""
-    try:
-        fields = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return {}
+    fields = evaluate_vl.parsed(text)
     return fields if isinstance(fields, dict) else {}
 
 

@@ -165,7 +165,8 @@ def test_each_form_of_input_gives_the_prompt_of_its_messages(create, complete, f
 
 def test_a_result_gets_the_name_of_its_tool():
     fields = Fields({"model": MODEL, "input": [TIDE, CALL, CALL_OUTPUT]})
-    question, call, result = openai_responses.chat_request(fields).body["messages"]
+    request, _ = openai_responses.chat_request(fields)
+    question, call, result = request.body["messages"]
     assert question["role"] == "user" and call["tool_calls"][0]["function"]["name"] == "tide"
     assert (result["role"], result["tool_name"]) == ("tool", "tide")
 
