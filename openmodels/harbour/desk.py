@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from openmodels.harbour import phrasing, world
 from openmodels.harbour.grammar import capital
-from openmodels.harbour.office import Office
+from openmodels.harbour.desk_tasks import DeskTasks
 from openmodels.harbour.templates import TEXT_FACTS
 from openmodels.harbour.text import (
     ORDER_SYSTEM,
@@ -35,7 +35,7 @@ MARKS = {  # how an answer or a reason names a value
 LABELS = {False: "no", True: "yes"}
 
 
-class Desk(Office):
+class Desk(DeskTasks):
     """A seeded source of the office's tasks; see `TASKS`."""
 
     # ------------------------------------------------------------------ answers
