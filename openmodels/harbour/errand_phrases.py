@@ -30,12 +30,23 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
         "could you (tell me|find|look up|check)", "please find out", "let me know", "give me",
         "I have to know", "help me find", "will you tell me", "I ask for", "I want", "I need",
     ),
+    "get_clause": (
+        "(please |)tell me", "(please |)find out", "(please |)look up", "(please |)check",
+        "I (want|need|would like) to know", "can you (tell me|find out|look up|check)",
+        "could you (tell me|find out|look up|check)", "let me know", "I have to know", "do you know",
+        "help me find out", "will you tell me", "I ask", "I wonder", "say",
+    ),
+    "count": (
+        "tell me {number} things: ", "I want to know {number} things: ", "{number} things, please: ",
+        "I have {number} questions: ", "please find {number} things for me: ",
+        "can you look up {number} things: ", "there are {number} things I must know: ",
+    ),
     "do": (
         "", "", "", "please ", "please ", "can you ", "could you ", "will you ", "would you ",
         "I want you to ", "I need you to ", "I would like you to ", "now ", "you can ", "go and ",
         "I ask you to ",
     ),
-    "also": ("also ", "and ", "and also ", "", "too: ", "next, ", "then ", "one more: "),
+    "also": ("also ", "and ", "and also ", "", "also please ", "next, ", "and please ", "one more thing: "),
     # questions (q), noun phrases (np) about what a reading call returns
     "price_q": (
         "(how much is|what is the price of) {a_good} (at|in) the {shop}",
@@ -161,7 +172,7 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
         "the captain of the {ship} must know this: {text}",
         "<do>look up who commands the {ship} and send this message: {text}",
         "I do not know the captain of the {ship}. <do>tell them: {text}",
-        "this is for whoever commands the {ship}: {text}",
+        "this message is for the {ship}'s captain: {text}",
     ),
     "captain_order": (
         "<do>order {some} from the {shop} for the captain of the {ship}.",

@@ -36,7 +36,7 @@ SCENARIOS = {
     },
     "parallel": {"several": 6, "which_cheaper": 1},
     "tool_error": {
-        "typo": 4, "price_anywhere": 2, "not_sold": 3, "no_ferry": 2, "absent": 3, "too_many": 2,
+        "typo": 4, "price_anywhere": 2, "not_sold": 3, "partial": 2, "no_ferry": 2, "absent": 3, "too_many": 2,
     },
     "no_tool": {"fact": 2, "greeting": 1, "odd": 3, "lacking": 3},
     "mail": {"read_mail": 5, "do_mail": 4},
@@ -128,6 +128,7 @@ class Errands(Scenarios):
         """Return two to five schemas in random order: those that are needed, and others."""
         rng = self.rng
         needed = {name for turn in talk.turns for step in turn.calls for name, _ in step}
+        needed |= set(talk.offered)
         others = [n for n in OFFICE_SCHEMAS if n not in needed and n != missing]
         most = 4 if talk.output else 5
         count = max(len(needed), rng.randint(2, most))
