@@ -11,15 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from openmodels.harbour.errand_kinds import (
-    Redraw,
-    Request,
-    Scenarios,
-    Talk,
-    Turn,
-    combinations,
-    invented_names,
-)
+from openmodels.harbour.errand_draws import invented_names
+from openmodels.harbour.errand_kinds import Scenarios
+from openmodels.harbour.errand_talk import Redraw, Request, Talk, Turn, combinations
 from openmodels.harbour.office import Office
 from openmodels.harbour.text import Instance, Message
 from openmodels.harbour.tools import OFFICE_SCHEMAS, WRITES, final_result
@@ -36,7 +30,8 @@ SCENARIOS = {
     },
     "parallel": {"several": 6, "which_cheaper": 1},
     "tool_error": {
-        "typo": 4, "price_anywhere": 2, "not_sold": 3, "no_ferry": 2, "absent": 3, "too_many": 2,
+        "typo": 4, "price_anywhere": 2, "not_sold": 3, "partial": 2, "no_ferry": 2,
+        "absent": 3, "too_many": 2,
     },
     "no_tool": {"fact": 2, "greeting": 1, "odd": 3, "lacking": 3},
     "mail": {"read_mail": 5, "do_mail": 4},
@@ -128,6 +123,7 @@ class Errands(Scenarios):
         """Return two to five schemas in random order: those that are needed, and others."""
         rng = self.rng
         needed = {name for turn in talk.turns for step in turn.calls for name, _ in step}
+        needed |= set(talk.offered)
         others = [n for n in OFFICE_SCHEMAS if n not in needed and n != missing]
         most = 4 if talk.output else 5
         count = max(len(needed), rng.randint(2, most))

@@ -92,7 +92,9 @@ class Office:
             result = self._functions()[name](**arguments)
         except Refusal as refusal:
             result = {"error": str(refusal)}
-        self.calls.append(Call(name, dict(arguments) if isinstance(arguments, dict) else {}, result))
+        self.calls.append(
+            Call(name, dict(arguments) if isinstance(arguments, dict) else {}, result)
+        )
         return result
 
     def sellers(self, item: str) -> list[str]:
