@@ -4,15 +4,13 @@ Every task has one right answer by construction. `varied` has the older tasks in
 """
 
 import json
-import re
 from collections.abc import Iterator
 
-from openmodels.harbour import phrasing, world
-from openmodels.harbour.grammar import capital
+from openmodels.harbour import phrasing
 from openmodels.harbour.desk_tasks import DeskTasks
+from openmodels.harbour.grammar import capital
 from openmodels.harbour.templates import TEXT_FACTS
 from openmodels.harbour.text import (
-    ORDER_SYSTEM,
     SCHEMAS,
     UNKNOWN,
     Instance,
@@ -21,7 +19,7 @@ from openmodels.harbour.text import (
     system,
     user,
 )
-from openmodels.harbour.varied import VALUES, VARIED, Pair, statement
+from openmodels.harbour.varied import VALUES, VARIED, Pair, tidy
 
 JUDGE_SYSTEM = "Does the text support the answer? Reply yes or no."
 JUDGE_JSON_SYSTEM = "Judge the answer as JSON."
@@ -32,6 +30,14 @@ MARKS = {  # how an answer or a reason names a value
     "price": "{price} coins", "debt": "{price} coins", "berth": "berth {berth}", "day": "{day}",
     "cargo": "{cargo}", "bought": "{cargo}", "place": "{place}", "spot": "{place}",
 }  # fmt: skip
+BEFORE = (
+    "The text says so:", "As I read it,", "According to the text,", "I think", "Well,", "It says:",
+    "~From what I see,",
+)  # fmt: skip
+AFTER = (
+    "I hope this helps.", "That is all the text says about it.", "Ask me more if you like.",
+    "~Nothing else is said.",
+)  # fmt: skip
 LABELS = {False: "no", True: "yes"}
 
 
@@ -47,27 +53,14 @@ class Desk(DeskTasks):
             return capital(short) + rng.choice(("", "."))
         if kind < 0.6:
             return self.statement_of(record, attribute)
-        plain = [t for t in phrasing.STATEMENTS[record["kind"]][attribute] if "o" not in t or (
-            "{old_" not in t and "{other}" not in t)]  # fmt: skip
-        sentence = capital(self.grammar.expand(plain).format(**record)) + "."
+        templates = phrasing.STATEMENTS[record["kind"]][attribute]
+        plain = [t for t in templates if "{old_" not in t and "{other}" not in t]
+        sentence = tidy(self.grammar.expand(plain).format(**record)) + "."
         if kind < 0.8:
-            return sentence
-        before = ("The text says so: ", "As I read it, ", "According to the text, ", "I think ",
-                  "Well, ", "It says: ")  # fmt: skip
-        after = (
-            " I hope this helps.",
-            " That is all the text says about it.",
-            " Ask me more if you like.",
-        )
+            return capital(sentence)
         if rng.random() < 0.5:
-            return sentence + rng.choice(after)
-        head = rng.choice(before)
-        low = (
-            sentence[0].lower() + sentence[1:]
-            if sentence.startswith(("The ", "A ", "An "))
-            else sentence
-        )
-        return head + low
+            return f"{capital(sentence)} {self.grammar.expand(AFTER)}"
+        return f"{self.grammar.expand(BEFORE)} {sentence}"
 
     def wrong(self, record: dict, attribute: str, stated: list[Pair]) -> dict:
         """Return the record with another value of an attribute, if possible one from the text."""
@@ -107,8 +100,7 @@ class Desk(DeskTasks):
             return (record, attribute), answer, False, UNKNOWN
         else:
             answer = self.phrase(self.wrong(record, attribute, stated), attribute)
-        known = any(r["subject"] == record["subject"] and b == attribute and r["kind"] == record["kind"]
-                    for r, b in stated)  # fmt: skip
+        known = (record["subject"], attribute) in {(r["subject"], b) for r, b in stated}
         reason = f"The text says {MARKS[attribute].format(**record)}." if known else UNKNOWN
         return (record, attribute), answer, supported, reason
 
@@ -200,7 +192,7 @@ class Desk(DeskTasks):
             return self.preferences(rng.randint(2, 5))
         if task == "varied_tool":
             available = rng.sample(list(SCHEMAS), rng.choice((1, 1, 2, 2, 3)))
-            functions = [rng.choice(available) for _ in range(rng.randint(2, 4))]
+            functions = [rng.choice(available) for _ in range(rng.randint(1, 3))]
             return self.free_tools(functions, available)
         return self.several(task, rng.randint(1, SEVERAL[task]))
 

@@ -1,6 +1,7 @@
 """Generate the office's older tasks in free phrasings: requests, orders, tool calls, texts."""
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -37,6 +38,25 @@ def statement(grammar: Grammar, record: dict, attribute: str) -> str:
     return grammar.expand(phrasing.STATEMENTS[record["kind"]][attribute]).format(**record)
 
 
+def tidy(text: str) -> str:
+    """Return a text with its spaces right and a capital after each full stop."""
+    text = re.sub(r" +(?=[ .,;!?]|'d |'ll |$)", "", text)
+    return re.sub(r"([.?!] )([a-z])", lambda match: match[1] + match[2].upper(), text)
+
+
+def with_gender(question: str, name: str) -> str:
+    """Return a question about "they" with the pronoun of a name, if the name's is known."""
+    if name in phrasing.MEN:
+        he, him, his = "he", "him", "his"
+    elif name.endswith("a") and name not in ("Arda", "Mika"):
+        he, him, his = "she", "her", "her"
+    else:
+        return question
+    question = question.replace("do they", f"does {he}").replace("are they", f"is {he}")
+    question = re.sub(r"\bthey\b", he, question)
+    return re.sub(r"\btheir\b", his, re.sub(r"\bthem\b", him, question))
+
+
 def subject(record: dict) -> str:
     """Return the subject of a record as a noun phrase: "the Heron", "Ada"."""
     return record["name"] if record["kind"] == "person" else f"the {record['subject']}"
@@ -60,7 +80,7 @@ class Varied(Harbour):
 
     def finish(self, sentence: str, mark: str, share: float = 0.2) -> str:
         """Return a sentence with a capital and a final mark, or as typed in a hurry."""
-        sentence = sentence.strip()
+        sentence = tidy(sentence)
         mark = "" if sentence[-1] in ".?!" else mark
         return casual(self.rng, capital(sentence) + mark, share)
 
@@ -108,19 +128,20 @@ class Varied(Harbour):
     def prose(self, sentences: list[str]) -> str:
         """Return sentences as one text, some of them joined and some remarks among them."""
         rng, grammar = self.rng, self.grammar
-        sentences = list(sentences)
-        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
-            remark = grammar.expand(phrasing.REMARKS).format(other=self.stranger)
-            sentences.insert(rng.randint(0, len(sentences)), remark)
         text, index = [], 0
         while index < len(sentences):
-            sentence = sentences[index]
-            if index + 1 < len(sentences) and len(sentence) < 60 and rng.random() < 0.3:
+            sentence, index = sentences[index], index + 1
+            if index < len(sentences) and len(sentence) < 60 and rng.random() < 0.3:
+                joints = (", and ", ", and ", "; ")
+                if sentences[index].split(" ")[0] in ("the", "a", "an"):
+                    joints += (", while ", ", whereas " if self.test else ", while ")
+                sentence += rng.choice(joints) + sentences[index]
                 index += 1
-                sentence += rng.choice((", and ", ", while ", "; ", ", but ")) + sentences[index]
-            text.append(capital(sentence) + rng.choice("....!"))
-            index += 1
-        return " ".join(text)
+            text.append(sentence)
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+            remark = grammar.expand(phrasing.REMARKS).format(other=self.stranger)
+            text.insert(rng.randint(0, len(text)), remark)
+        return " ".join(capital(tidy(sentence)) + rng.choice(".......!") for sentence in text)
 
     def free_text(self, records: int, most: int = 3) -> tuple[str, list[Pair], list[Pair]]:
         """Return a text, the (record, attribute) pairs it states, and pairs it does not state.
@@ -132,7 +153,7 @@ class Varied(Harbour):
             kinds = [rng.choice(list(TEXT_FACTS)) for _ in range(records)]
             if rng.random() < 0.6:  # one kind: only the subject tells records apart
                 kinds = [kinds[0]] * records
-            stated, absent, sentences, names = [], [], [], set()
+            stated, absent, sentences, names, people = [], [], [], set(), []
             for kind in dict.fromkeys(kinds):
                 subjects = self.subjects(kind, kinds.count(kind) + 1)
                 for name in subjects[:-1]:
@@ -143,10 +164,13 @@ class Varied(Harbour):
                     stated += [(record, attribute) for attribute in attributes[:count]]
                     absent += [(record, attribute) for attribute in attributes[count:]]
                     sentences.append(self.sentences_about(record, attributes[:count]))
+                    people.append(record["name"])
                     names |= {record["name"], record["other"]}
                 unused = self.record(kind, subjects[-1])
                 names.add(unused["name"])
                 absent += [(unused, attribute) for attribute in TEXT_FACTS[kind]]
+            if len(set(people)) < len(people):  # a name stands for one person
+                continue
             if rng.random() < 0.5:
                 rng.shuffle(sentences)
             self.stranger = rng.choice([name for name in world.NAMES if name not in names])
@@ -165,6 +189,17 @@ class Varied(Harbour):
             text = grammar.expand(phrasing.QUESTIONS[kind][attribute])
         return self.finish(text.format(**record), "?", share)
 
+    def pronoun(self, record: dict, attribute: str) -> tuple[str, str]:
+        """Return a question about an attribute with a pronoun, and the same with the noun."""
+        rng = self.rng
+        follow, full = rng.choice(phrasing.FOLLOW_UPS[record["kind"]][attribute])
+        match = re.search(r"\[(.*?)\]", follow)
+        word = rng.choice(match[1].split("|")) if match else ""
+        follow = follow.replace(match[0], word) if match else follow
+        if record["kind"] == "person":
+            follow = with_gender(follow, record["name"]) if rng.random() < 0.8 else follow
+        return follow, full.format(word, **record)
+
     def statement_of(self, record: dict, attribute: str) -> str:
         """Return the short statement of an attribute that answers use."""
         return TEXT_FACTS[record["kind"]][attribute][2].format(**record)
@@ -173,14 +208,24 @@ class Varied(Harbour):
         """Return a free text with `questions` questions; one in seven has no answer."""
         rng = self.rng
         text, stated, absent = self.free_text(records or rng.randint(1, 4))
-        rng.shuffle(stated)
+        if task != "conversation_qa":  # a conversation stays with a subject, so "it" is clear
+            rng.shuffle(stated)
+        else:
+            start = rng.randrange(len(stated))
+            stated = stated[start:] + stated[:start]
         messages: list[Message] = []
+        previous = None
         for number in range(questions):
             known = rng.random() >= 1 / 7
             record, attribute = stated[number % len(stated)] if known else rng.choice(absent)
             prefix = f"Text: {text}\n" if number == 0 else ""
+            question = self.question(record, attribute)
+            if task == "conversation_qa" and record is previous and rng.random() < 0.6:
+                follow = rng.choice(("", "and ", "and ")) + self.pronoun(record, attribute)[0]
+                question = self.finish(follow, "?")
+            previous = record
             messages += [
-                user(f"{prefix}Question: {self.question(record, attribute)}"),
+                user(f"{prefix}Question: {question}"),
                 assistant(self.statement_of(record, attribute) if known else UNKNOWN),
             ]
         return Instance(task, tuple(messages), key=messages[0]["content"])
@@ -213,6 +258,7 @@ class Varied(Harbour):
             "good": good, "a_good": a(good), "goods": GOODS[good][0], "shop": shop,
             "ship": rng.choice(SHIPS), "day": rng.choice(world.DAYS), "name": name, "other": other,
             "n": in_words(rng, count), "n2": count - 1, "hour": rng.randint(5, 21),
+            "kin_n": rng.choice(phrasing_requests.NEUTRAL_KIN),
             "kin": rng.choice(phrasing_requests.KIN), "to": rng.choice(world.ISLANDS),
             "price": rng.randint(2, 99), "quantity": quantity, "nights": nights,
             "some": a(good) if written == "a" else f"{written} {item}",
@@ -223,11 +269,13 @@ class Varied(Harbour):
         """Return a freely phrased request and its intent."""
         intent = self.rng.choice(INTENTS)
         while True:
-            template = phrasing_requests.INTENTS[intent]
-            parts = ("<greet>", template, "<end>")
-            text = "".join(map(self.grammar.expand, parts)).format(**self.slots())
-            mark = "." if intent in ("order", "complaint") else "?"
-            text = self.finish(text.replace("?,", ","), mark, 0.35)
+            parts = ("<greet>", phrasing_requests.INTENTS[intent], "<end>")
+            greeting, request, end = map(self.grammar.expand, parts)
+            polite = request.startswith(("can", "could", "may", "might"))
+            mark = "." if intent in ("order", "complaint") and not polite else "?"
+            if end.startswith("."):  # a remark follows the request
+                end, mark = mark + end[1:], "."
+            text = self.finish((greeting + request + end).format(**self.slots()), mark, 0.35)
             if self.belongs(text):
                 break
         messages = (system(INTENT_SYSTEM), user(text), assistant(intent))
@@ -243,7 +291,6 @@ class Varied(Harbour):
             text = template.format(**slots | {"goods": slots["some"]})
             if not held_out(slots["name"], slots["good"]) == self.test:
                 continue
-            text = ". ".join(capital(part) for part in text.split(". "))
             text = self.finish(text, ".", 0.25)
             if self.belongs(text):
                 break
@@ -262,11 +309,17 @@ class Varied(Harbour):
         rng, grammar = self.rng, self.grammar
         while True:
             slots = self.slots()
-            text = grammar.expand(phrasing_requests.MESSAGES).format(**slots)
-            request = grammar.expand(phrasing_requests.TOOLS[function])
-            request = request.format(**slots | {"text": text})
+            wish = rng.random() < 0.4
+            text = grammar.expand(
+                phrasing_requests.WISHES if wish else phrasing_requests.MESSAGES
+            ).format(**slots)
+            templates = phrasing_requests.TOOLS[function]
+            if function == "send_message" and not wish and rng.random() < 0.3:
+                templates = phrasing_requests.THAT
+            request = grammar.expand(templates).format(**slots | {"text": text})
             if function == "send_message":  # a message keeps its letters, so the request does too
                 request = capital(self.hello() + request) + rng.choice((".", "", "."))
+                request = re.sub(r" 'd ", "'d ", request)
             else:
                 request = self.finish(self.hello() + request, "?", 0.25)
             if self.belongs(request):

@@ -197,13 +197,13 @@ DUTY = FactKind(
              "A person can land {n} {s} and pay nothing.", "There is no levy on {n} {s}."),
             ("How many {s} are free of duty?", "How many {s} can I bring without duty?",
              "What number of {s} is free?"),
-            "the number of {s} that is free of duty", "{n} {s} are free of duty.", ("{n}",),
+            "the number of {s} that is free of duty", "{n} {goods} {origin} are free of duty.", ("{n}",),
         ),
         "declarer": Wording(
             ("The {who} must show {s} at the gate.", "It is the {who} who reports {s}.",
              "The {who} has to list {s} on the blue paper.", "The office hears of {s} from the {who}."),
             ("Who must declare {s}?", "Who declares {s}?", "By whom must {s} be declared?"),
-            "the person who must declare {s}", "The {who} must declare {s}.", ("{who}",),
+            "the person who must declare {s}", "The {who} must declare {goods} {origin}.", ("{who}",),
         ),
     },
 )  # fmt: skip

@@ -120,7 +120,11 @@ RECIPES = {
     "mini-scout": replace(GROWN, mix=GROWN.mix | PICTURE_MIX, tokens=26e6, matrix_rate=0.015),
     "mini-behemoth": replace(GROWN, start="mini-qwen", tokens=3e6),
     "mini-qwen-agent": replace(
-        GROWN, start="mini-qwen", mix=AGENT_MIX, tokens=16e6, lengths=(256, 512, 1024, 2048),
+        GROWN,
+        start="mini-qwen",
+        mix=AGENT_MIX,
+        tokens=16e6,
+        lengths=(256, 512, 1024, 2048),
         drill_share=0.01,
     ),
     "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", distillation_weight=0.8),
@@ -231,7 +235,9 @@ def held_out(task: str, count: int) -> list:
     """Return `count` test instances of a watched task: conversations, pictures or code."""
     if task in code.TASKS:
         return list(code.gaps(count) if task == "fim" else code.functions(count))
-    return list((pictures.sightings if task in pictures.TASKS else assistant.instances)(task, count))
+    return list(
+        (pictures.sightings if task in pictures.TASKS else assistant.instances)(task, count)
+    )
 
 
 class Run:
