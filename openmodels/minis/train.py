@@ -98,8 +98,8 @@ AGENT_MIX = {
     "relevant": 1, "repair": 2, "plan": 1.2,
     "varied_text_qa": 3, "varied_intent": 0.8, "varied_order": 1.2, "varied_tool": 1,
     "varied_fact": 0.6,
-    "text_qa": 2, "tool": 0.6, "order": 0.4, "intent": 0.4, "sums": 0.8, "fact": 0.5,
-    "words": 0.8, "sentences": 0.5,
+    "text_qa": 2, "tool": 0.6, "order": 0.4, "intent": 0.4, "sums": 2, "fact": 0.6,
+    "words": 2, "sentences": 1,
 }  # fmt: skip
 
 # From a trained parent: no curriculum, fewer drills, a shorter run at a lower rate.
@@ -125,7 +125,7 @@ RECIPES = {
         mix=AGENT_MIX,
         tokens=16e6,
         lengths=(256, 512, 1024, 2048),
-        drill_share=0.01,
+        drill_share=0.01, matrix_rate=0.007, other_rate=1.4e-3,
     ),
     "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", distillation_weight=0.8),
 }
