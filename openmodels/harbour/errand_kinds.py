@@ -542,7 +542,7 @@ class Scenarios(Draws):
 
     # ------------------------------------------------------------------ mail
     def letter(self, template: str, asks: bool) -> tuple[str, dict]:
-        """Put a letter of this split into the office's mail; return the person and the letter."""
+        """Add a letter of this split to the office's mail; return the person and the letter."""
         person = self.harbour.name()
         sender = self.harbour.draw(lambda: ("mail", person, self.harbour.name()))[2]
         people = [self.harbour.name() for _ in range(12)]
