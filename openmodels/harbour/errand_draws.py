@@ -39,6 +39,11 @@ class Draws:
             raise Redraw
         return self.rng.choice(options)
 
+    def redraw_if(self, unsuitable: bool) -> None:
+        """Raise Redraw if the scenario cannot be written with what was drawn."""
+        if unsuitable:
+            raise Redraw
+
     def stalls(self, sold: bool = True, name: str = "") -> list[tuple[str, str]]:
         """Return the (item, shop) pairs of this split that the office sells, or does not sell."""
         return [

@@ -11,7 +11,6 @@ from openmodels.harbour.errand_talk import (
     COULD_NOT,
     GOOD_WORDS,
     NO_TOOL,
-    Redraw,
     Request,
     Talk,
     misspell,
@@ -64,8 +63,7 @@ class Scenarios(Draws):
             return (function, fields), "order"
         if function == "pay":
             return (function, {"name": name, "coins": self.coins_for(name)}), "pay"
-        if not office.free_berths:
-            raise Redraw
+        self.redraw_if(not office.free_berths)
         ship = rng.choice(SHIPS)
         captain = self.harbour.name_with(ship)
         fields = {"ship": ship, "captain": captain, "nights": rng.randint(1, 14)}
@@ -120,8 +118,7 @@ class Scenarios(Draws):
                 day = self.pick([d for d in days if self.belongs(first["to"], d)])
                 second = {"to": first["to"], "day": day}
                 function, kind = "ferry_times", "ferry"
-        if first == second:
-            raise Redraw
+        self.redraw_if(first == second)
         for number, arguments in enumerate((first, second)):
             text = self.phrase(follow, **arguments)
             if number == 0:
@@ -171,7 +168,7 @@ class Scenarios(Draws):
         return self.phrase("tail_pay", **request[1]), request
 
     def carry_out(self, talk: Talk, *requests: Request | None, head: str = "") -> None:
-        """Make calls after each other and report their results; the first error ends it."""
+        """Add calls after each other and report their results; the first error ends it."""
         sentences, values = [head] if head else [], []
         for request in filter(None, requests):
             [result] = talk.call(request)
@@ -187,8 +184,7 @@ class Scenarios(Draws):
     def order_for(self, item: str, shop: str, most: int = 20) -> Request:
         """Return an order for a person, no larger than the shop's stock."""
         stock = self.office.stock[shop][item]
-        if stock < 2:
-            raise Redraw
+        self.redraw_if(stock < 2)
         quantity = self.rng.randint(2, min(most, stock))
         name = self.harbour.name_with(item)
         fields = {"name": name, "item": item, "quantity": quantity, "shop": shop}
@@ -225,8 +221,7 @@ class Scenarios(Draws):
         enough = self.rng.random() < 0.6
         talk.offered.append("place_order")
         name = self.harbour.name_with(item)
-        if enough and stock < 2:
-            raise Redraw
+        self.redraw_if(enough and stock < 2)
         low, high = (2, min(20, stock)) if enough else (max(2, stock + 1), stock + 15)
         fields = {"name": name, "item": item, "quantity": self.rng.randint(low, high), "shop": shop}
         text = self.phrase("stock_order", **fields)
@@ -247,8 +242,7 @@ class Scenarios(Draws):
         cheap = self.rng.random() < 0.6
         talk.offered.append("place_order")
         limit = price + self.rng.randint(0, 12) if cheap else price - self.rng.randint(1, 12)
-        if limit < 1:
-            raise Redraw
+        self.redraw_if(limit < 1)
         talk.ask(self.dress(self.phrase("price_order", **order[1], limit=limit)))
         talk.call(("get_price", {"item": item, "shop": shop}))
         if cheap:
@@ -318,14 +312,12 @@ class Scenarios(Draws):
             request, kind = draw()
             if request not in [r for r, _ in requests]:
                 requests.append((request, kind))
-        if sum(r[1].get("coins", 0) for r, _ in requests) > self.office.purse:
-            raise Redraw
+        self.redraw_if(sum(r[1].get("coins", 0) for r, _ in requests) > self.office.purse)
         talk.ask(self.dress(self.joined(requests, only_reads)))
         results = talk.call(*(request for request, _ in requests))
         sentences, values = [], []
         for (request, _), result in zip(requests, results, strict=True):
-            if "error" in result:
-                raise Redraw
+            self.redraw_if("error" in result)
             text, more = report(*request, result)
             sentences.append(text)
             values += more
@@ -372,24 +364,21 @@ class Scenarios(Draws):
         key = self.pick([k for k in keys if k != "item"])
         word = arguments[key]
         wrong = misspell(self.rng, word)
-        if wrong in lists[key]:
-            raise Redraw
+        self.redraw_if(wrong in lists[key])
         typed = {**arguments, key: wrong}
         form = "vp" if kind in ("order", "book") else "q"
         text = self.words((name, typed), kind, form) + ("?" if form == "q" else ".")
         talk.ask(self.dress(text))
         [error] = talk.call((name, typed))
         known = error["error"].partition("; ")[2].partition(": ")[2].split(", ")
-        if word not in known or sum(sorted(w) == sorted(word) for w in known) > 1:
-            raise Redraw
+        self.redraw_if(word not in known or sum(sorted(w) == sorted(word) for w in known) > 1)
         self.carry_out(talk, request)
 
     def price_anywhere(self, talk: Talk) -> None:
         """Write a question without a shop: the error lists the shops, then their prices follow."""
         item = self.rng.choice(list(GOODS))
         shops = self.office.sellers(item)
-        if len(shops) > 4 or not all(self.belongs(item, shop) for shop in shops):
-            raise Redraw
+        self.redraw_if(len(shops) > 4 or not all(self.belongs(item, shop) for shop in shops))
         talk.ask(self.dress(self.phrase("price_anywhere", item=item)))
         talk.call(("get_price", {"item": item}))
         requests = [("get_price", {"item": item, "shop": shop}) for shop in shops]
@@ -423,8 +412,7 @@ class Scenarios(Draws):
             talk.say(text, reason, opening=COULD_NOT)
             return
         other = self.office.sellers(item)[0]
-        if not self.belongs(item, other):
-            raise Redraw
+        self.redraw_if(not self.belongs(item, other))
         self.carry_out(talk, (function, {**fields, "shop": other}))
 
     def partial(self, talk: Talk) -> None:
@@ -451,8 +439,7 @@ class Scenarios(Draws):
         to, day = self.pick([pair for pair in none if self.belongs(*pair)])
         other = next(iter(ferries[to]))
         next_day = self.rng.random() < 0.4
-        if next_day and not self.belongs(to, other):
-            raise Redraw
+        self.redraw_if(next_day and not self.belongs(to, other))
         text = self.phrase("ferry_q", to=to, day=day) + "?"
         talk.ask(self.dress(text + (self.phrase("or_next_day", day=day) if next_day else "")))
         [error] = talk.call(("ferry_times", {"to": to, "day": day}))
@@ -474,16 +461,14 @@ class Scenarios(Draws):
                 text = self.phrase("captain_message", ship=ship, text=self.news_for(name)) + "."
                 talk.offered.append("send_message")
         elif kind == "mail":
-            if name in office.mail:
-                raise Redraw
+            self.redraw_if(name in office.mail)
             request = "read_mail", {"person": name}
             text = self.words(request, "mail", "q") + "?"
         elif kind == "pay":
             request = "pay", {"name": name, "coins": office.purse + rng.randint(1, 90)}
             text = self.command(request, "pay")
         else:
-            if office.free_berths:
-                raise Redraw
+            self.redraw_if(office.free_berths)
             request = "book_berth", {"ship": ship, "captain": name, "nights": rng.randint(1, 14)}
             text = self.command(request, "book")
         talk.ask(self.dress(text))
@@ -496,8 +481,7 @@ class Scenarios(Draws):
         item, shop = self.pick(self.stalls())
         stock = self.office.stock[shop][item]
         less = self.rng.random() < 0.5
-        if stock < 2 and less:
-            raise Redraw
+        self.redraw_if(stock < 2 and less)
         fields = {"name": self.harbour.name_with(item), "item": item,
                   "quantity": max(2, stock + self.rng.randint(1, 15)), "shop": shop}  # fmt: skip
         text = self.command(("place_order", fields), "order")
@@ -558,7 +542,7 @@ class Scenarios(Draws):
 
     # ------------------------------------------------------------------ mail
     def letter(self, template: str, asks: bool) -> tuple[str, dict]:
-        """Put a letter of this split into the office's mail; return the person and the letter."""
+        """Add a letter of this split to the office's mail; return the person and the letter."""
         person = self.harbour.name()
         sender = self.harbour.draw(lambda: ("mail", person, self.harbour.name()))[2]
         people = [self.harbour.name() for _ in range(12)]

@@ -293,7 +293,7 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
         "(which|who) is cheaper for {a_good}, the {shop} or the {other}?",
         "where is {a_good} cheaper, at the {shop} or at the {other}?",
         "do I buy {a_good} at the {shop} or the {other}? I want to pay less.",
-        "<get> which of the {shop} and the {other} asks less for {a_good}.",
+        "<get_clause> which of the {shop} and the {other} asks less for {a_good}.",
         "compare the price of {a_good} at the {shop} and the {other}.",
         "who asks less for {a_good}, the {shop} or the {other}?",
         "I need {a_good}. Is the {shop} or the {other} the cheaper shop?",
@@ -315,7 +315,7 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
         "what does {a_good} cost(| here)?", "how much is {a_good}?",
         "<get> the price of {a_good}.", "I need {a_good}. What does it cost?",
         "what must I pay for {a_good}?", "how many coins for {a_good}?",
-        "<get> what {a_good} costs.", "what do they ask for {a_good}?",
+        "<get_clause> what {a_good} costs.", "what do they ask for {a_good}?",
     ),
     "or_elsewhere": (
         " If they do not sell it, try another shop.", " If not there, then in another shop.",

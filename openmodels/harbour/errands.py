@@ -122,7 +122,7 @@ class Errands(Scenarios):
     def _tools(self, talk: Talk, missing: str | None) -> list[dict]:
         """Return two to five schemas in random order: those that are needed, and others."""
         rng = self.rng
-        needed = {name for turn in talk.turns for step in turn.calls for name, _ in step}
+        needed = {name for expected in talk.turns for step in expected.calls for name, _ in step}
         needed |= set(talk.offered)
         others = [n for n in OFFICE_SCHEMAS if n not in needed and n != missing]
         most = 4 if talk.output else 5
@@ -185,9 +185,9 @@ def score(errand: Errand, ask: Ask) -> Result:
     requests = iter([m for m in errand.messages if m["role"] == "user"])
     reason = ""
     try:
-        for turn in errand.turns:
+        for expected in errand.turns:
             messages.append(next(requests))
-            _run_turn(errand, turn, office, messages, ask)
+            _run_turn(errand, expected, office, messages, ask)
     except Failure as failure:
         reason = str(failure)
     writes = sum(call.name in WRITES for call in office.calls)
@@ -195,10 +195,10 @@ def score(errand: Errand, ask: Ask) -> Result:
 
 
 def _run_turn(
-    errand: Errand, turn: Turn, office: Office, messages: list[Message], ask: Ask
+    errand: Errand, expected: Turn, office: Office, messages: list[Message], ask: Ask
 ) -> None:
     """Run one user message until the answer. Raises Failure if it differs from the right one."""
-    made: list[Request] = []
+    performed: list[Request] = []
     names = {tool["function"]["name"] for tool in errand.tools}
     for _ in range(MAX_STEPS):
         reply = ask(list(messages), list(errand.tools))
@@ -208,11 +208,11 @@ def _run_turn(
             if name not in names:
                 raise Failure(f"called {name}, which is not available")
         if not requests or any(name == "final_result" for name, _ in requests):
-            _compare_calls(turn, made)
-            _compare_answer(turn, reply, requests, messages[:-1])
+            _compare_calls(expected, performed)
+            _compare_answer(expected, reply, requests, messages[:-1])
             return
         for call, (name, arguments) in zip(reply["tool_calls"], requests, strict=True):
-            made.append((name, arguments))
+            performed.append((name, arguments))
             message = {"role": "tool", "content": json.dumps(office.call(name, arguments))}
             if "id" in call:
                 message["tool_call_id"] = call["id"]
@@ -240,56 +240,56 @@ def _written(request: Request) -> str:
     return f"{name}{json.dumps(arguments, sort_keys=True)}"
 
 
-def _compare_calls(turn: Turn, made: list[Request]) -> None:
-    """Raise Failure unless the calls are those of the turn, in the order of its steps."""
-    wanted = [_written(request) for step in turn.calls for request in step]
-    calls = [_written(request) for request in made]
-    for request, call in zip(made, calls, strict=True):
-        if calls.count(call) > wanted.count(call):
+def _compare_calls(expected: Turn, performed: list[Request]) -> None:
+    """Raise Failure unless the calls are the expected calls, in the order of its steps."""
+    required = [_written(request) for step in expected.calls for request in step]
+    calls = [_written(request) for request in performed]
+    for request, call in zip(performed, calls, strict=True):
+        if calls.count(call) > required.count(call):
             kind = "writing call" if request[0] in WRITES else "call"
-            same = [w for w in wanted if w not in calls and w.startswith(request[0] + "{")]
+            same = [w for w in required if w not in calls and w.startswith(request[0] + "{")]
             if same:
                 raise Failure(f"wrong arguments: {call} instead of {same[0]}")
             raise Failure(f"extra {kind}: {call}")
-    for call in wanted:
-        if wanted.count(call) > calls.count(call):
+    for call in required:
+        if required.count(call) > calls.count(call):
             raise Failure(f"missing call: {call}")
     place = 0
-    for step in turn.calls:
+    for step in expected.calls:
         if sorted(calls[place : place + len(step)]) != sorted(map(_written, step)):
             raise Failure(f"wrong order: {calls[place]}")
         place += len(step)
 
 
 def _compare_answer(
-    turn: Turn, reply: Message, requests: list[Request], context: list[Message]
+    expected: Turn, reply: Message, requests: list[Request], context: list[Message]
 ) -> None:
     """Raise Failure unless the answer contains the right values, or refuses."""
     text = reply.get("content") or ""
-    if turn.fields is not None:
+    if expected.fields is not None:
         if not requests:
             raise Failure("answered with text instead of final_result")
         if len(requests) > 1:
             raise Failure("called final_result beside other calls")
         fields = requests[0][1]
-        if set(fields) != set(turn.fields):
+        if set(fields) != set(expected.fields):
             raise Failure(f"final_result has the fields {sorted(fields)}")
         if set(fields) != {"answer"}:
-            if fields != turn.fields:
+            if fields != expected.fields:
                 raise Failure(f"wrong fields: {json.dumps(fields)}")
             return
         text = str(fields["answer"])
     if not text.strip():
         raise Failure("the answer is empty")
-    for value in turn.values:
+    for value in expected.values:
         if not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE):
             raise Failure(f"the answer lacks {value!r}")
     refuses = re.search(r"\bI could not\b|\bno tool\b", text)
-    if turn.opening and turn.opening not in text:
+    if expected.opening and expected.opening not in text:
         raise Failure("the answer does not refuse")
-    if refuses and not turn.opening:
+    if refuses and not expected.opening:
         raise Failure("the answer refuses")
     known = " ".join(str(m.get("content")) for m in context)
     extra = set(re.findall(r"\d+", text)) - set(re.findall(r"\d+", known))
-    if extra - set(re.findall(r"\d+", " ".join(turn.values))):
+    if extra - set(re.findall(r"\d+", " ".join(expected.values))):
         raise Failure(f"the answer contains numbers that no result has: {sorted(extra)}")
