@@ -453,19 +453,22 @@ class Reader(FactSource):
         ]
         rng.shuffle(similar)
         question = self.opener() + fact.question(rng)
-        return question, self.passage(fact), tuple(self.passage(other) for other in similar[:3])
+        negatives = tuple(self.passage(other, fact.key) for other in similar[:3])
+        return question, self.passage(fact, fact.key), negatives
 
-    def passage(self, fact: Fact) -> str:
-        """Return a paragraph as `corpus` writes it: the fact, up to two more, and remarks."""
+    def passage(self, fact: Fact, answered: Key) -> str:
+        """Return a paragraph as `corpus` writes it: the fact, up to two more, and remarks.
+
+        answered: a fact that the others differ from.
+        """
         rng, kind = self.rng, fact.kind
-        sentences, used = [fact.statement(rng)], {fact.attribute}
+        sentences, used = [fact.statement(rng)], {fact.key, answered}
         for _ in range(rng.choice((0, 0, 0, 1, 1, 2))):
-            subject = self.subject(kind, fact.subject)
-            name = rng.choice(list(FACT_KINDS[kind].attributes))
-            if rng.random() < 0.3 and name not in used:  # a second fact of the same subject
-                subject = fact.subject
-                used.add(name)
-            sentences.append(self.fact(kind, subject, name).statement(rng))
+            subject = fact.subject if rng.random() < 0.3 else self.subject(kind, fact.subject)
+            other = self.fact(kind, subject, rng.choice(list(FACT_KINDS[kind].attributes)))
+            if other.key not in used:
+                used.add(other.key)
+                sentences.append(other.statement(rng))
         rng.shuffle(sentences)
         for remark in rng.sample(ASIDES + REMARKS, rng.choice((0, 0, 1, 1, 2))):
             sentences.insert(rng.randint(0, len(sentences)), remark)
