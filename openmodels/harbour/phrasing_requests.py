@@ -37,13 +37,14 @@ INTENTS = {
         "the {shop}| these days]",
         "<ask>[what {a_good} costs|how much {goods} are|what the {shop} [asks|charges] for "
         "{a_good}|the price of {goods}]",
-        "have [{goods}|the prices of {goods}] [gone up|become cheaper|gone down|~risen][| "
-        "again]<when>",
+        "have [{goods}|the prices of {goods}] [gone up|become cheaper|gone down|~risen][| again| "
+        "this week| today]",
         "I have {n} coins, is that enough for {a_good}",
         "[what's|whats] the [price|cost] of [{a_good}|{n} {goods}][| now| at the {shop}]",
         "[what|how much] does the {shop} [ask|charge|want|take|~expect] for [{a_good}"
         "|{goods}]<when>",
-        "<could> you [quote|give|name|tell] me [a|your] [good |best |]price for [{n} |]{goods}",
+        "<could> you [quote|give|name|tell] me [a good price|your best price|your price|a price"
+        "|~a fair price] for [{n} |]{goods}",
         "price [of|for] {goods}<please>",
         "[cost|price] of {n} {goods}[|, roughly| at the {shop}]",
         "[how many coins|how much] for [{a_good}|the <kinds>{good}|{n} {goods}]",
@@ -73,7 +74,7 @@ INTENTS = {
         "them]",
         "one <kinds>{good} for [me|{name}|my {kin}]<please>",
         "[I'd be glad of|I could use|~I will be needing] {n} {goods}<when>",
-        "[let me have|give me|get me] [{a_good}|{n} {goods}|a <kinds>{good}][|, I will pay now"
+        "[let me have|give me|get me] [{a_good}|{n} {goods}|one <kinds>{good}][|, I will pay now"
         "|<when>]",
     ),
     "hours": (
@@ -83,10 +84,10 @@ INTENTS = {
         "until [what hour|when|what time] is the {shop} open<when>",
         "<ask>[when the {shop} [opens|closes|shuts]|how late the {shop} is open|if the {shop} is "
         "open on {day}]",
-        "[are you|is the {shop}|is anybody at the {shop}] [open|there|still open|in] [at noon|in "
-        "the evening|before {n}|later than {n}|on {day}|~past {n}]",
+        "[are you|is the {shop}|is anybody at the {shop}] [open|still open] [at noon|in the "
+        "evening|before {n}|later than {n}|on {day}|~past {n}]",
         "[opening hours|hours|opening times|~opening time] of the {shop}<please>",
-        "what are [the|your] [opening |]hours [of|at] the {shop}",
+        "what are the [opening |]hours [of|at] the {shop}",
         "[when|what time|how early] can I [come to|visit|go to|get into] the {shop}<when>",
         "does the {shop} [work|open|close early|stay open late|~shut early] on {day}",
         "on [what|which] [day|days] is the {shop} [closed|open|shut]",
@@ -122,7 +123,7 @@ INTENTS = {
     "berth": (
         "[I|we] need [a berth|a mooring|a place|room|~a spot] [at the quay |at the pier |]for "
         "[the {ship}|{n} nights|my ship][| on {day}]",
-        "[is|do you have] [there |][a|any] [free|empty|~vacant] [berth|place|mooring][| at the "
+        "[is there a|is there any|do you have a] [free|~vacant] [berth|place|mooring][| at the "
         "quay| at the pier] [for the {ship}|on {day}|for {n} nights]",
         "[where can|where may|can|may|~could] the {ship} [moor|tie up|lie|anchor|stay][| at the "
         "quay| for {n} nights| here]",
@@ -153,14 +154,14 @@ INTENTS = {
         "damaged|are terrible|were missing|~fell to bits]<sad>",
         "[I am|we are] [angry|unhappy|not happy|not pleased|~fed up|very sad] [with|about] the "
         "[{good}|{shop}|{goods}][| from {name}| from the {shop}]<sad>",
-        "[the {shop}|{name}] [was rude|shouted|lied|was not fair|did not listen|~was nasty] to "
-        "[me|my {kin}|us]<when2><sad>",
+        "[the {shop}|{name}] [was rude to|shouted at|lied to|was not fair to|did not listen to"
+        "|~was nasty to] [me|my {kin}|us]<when2><sad>",
         "I [waited|stood] [{n} hours|all day|all morning] [at|in|outside] the {shop} [for "
         "nothing|and nobody helped me|and got nothing|~in vain]",
         "I want [my coins|my money|{n} coins] back [for|because of] the {good}",
         "[you|the {shop}|they] [sent|gave|sold] [me|us] [the wrong|a broken|a bad|a rotten|an "
         "old|~a useless] {good}<sad>",
-        "[I|we] [was|were] [cheated|charged too much|sent away|robbed] at the {shop}<when2>",
+        "[I was|we were] [cheated|charged too much|sent away|robbed] at the {shop}<when2>",
         "the {good} [fell apart|broke|stopped working|~came apart]<when2><sad>",
         "[I want|I wish|I have] to complain about [the {shop}|the {good}|{name}|the {goods} I got]",
         "I paid for {n} {goods} [but|and] [got {n2}|only {n2} came|never got them|some are "
@@ -261,7 +262,7 @@ TOOLS = {
         "at the {shop}, [how much is|what is the price of] {a_good}",
         "[can|could] you [tell me|check|look up] [how much {a_good} is|what {a_good} costs] at "
         "the {shop}",
-        "[is|are] {goods} [dear|cheap|expensive] at the {shop}",
+        "are {goods} [dear|cheap|expensive] at the {shop}",
         "my {kin} wants {a_good} from the {shop}, [how much is it|what is the price]",
         "{shop}, {good}, how much",
         "what are {goods} at the {shop} [going for|each|these days]",
@@ -273,7 +274,7 @@ TOOLS = {
         "on {day} I [want|need|have|would like|~hope] to go to {to}. [When is the ferry|When "
         "does the ferry leave|Is there a ferry]",
         "[ferry times|ferries|ferry|times of the ferry|the ferry] to {to} on {day}<please>",
-        "[is|are] there [a ferry|any ferries|ferries] to {to} on {day}",
+        "[is there a ferry|are there any ferries|~is there any ferry] to {to} on {day}",
         "[how|when] [do|can] I get to {to} [on|this] {day}[| by ferry]",
         "I'm [going to|meeting my {kin} on|off to] {to} [on|this] {day}[. When do the ferries go"
         "|, when is the ferry|, which ferry can I take|~, what ferries run]",
