@@ -150,25 +150,35 @@ class DeskTasks(Questions):
     """The tasks that repair JSON and plan requests."""
 
     # ------------------------------------------------------------------ broken JSON
-    def break_syntax(self, text: str, fields: dict) -> str:
-        """Return a JSON text with an error of syntax, or with other text around it."""
+    def break_syntax(self, text: str, fields: dict, complete: bool) -> str:
+        """Return a JSON text with an error of syntax, or with other text around it.
+
+        complete: the request is shown too, so the last value may be missing.
+        """
         rng = self.rng
         key = rng.choice(list(fields))
         value = json.dumps(fields[key])
-        broken = rng.choice(
-            (
-                lambda: text[:-1], lambda: text[1:], lambda: text[:-1] + ",}",
-                lambda: text.replace('"', "'"), lambda: text.replace(f'"{key}"', key, 1),
-                lambda: text.replace(f'"{key}"', f'"{key}', 1), lambda: text.replace(", ", " ", 1),
-                lambda: text.replace(f'"{key}":', f'"{key}"', 1),
-                lambda: text.replace(": ", " = ", 1),
-                lambda: "Here it is: " + text, lambda: text + " I hope this helps.",
-                lambda: text + "}", lambda: text.replace(value, value.strip('"'), 1),
-                lambda: text[: text.rindex(":") + 1] + "}", lambda: f"```json\n{text}\n```",
-                lambda: text.replace(value, value.rstrip('"'), 1), lambda: "Order " + text,
-            )
-        )  # fmt: skip
-        return broken()
+        broken = [
+            text[:-1],
+            text[1:],
+            text + "}",
+            text[:-1] + ",}",
+            text.replace('"', "'"),
+            text.replace(f'"{key}"', key, 1),
+            text.replace(f'"{key}"', f'"{key}', 1),
+            text.replace(f'"{key}":', f'"{key}"', 1),
+            text.replace(", ", " ", 1),
+            text.replace(": ", " = ", 1),
+            text.replace(value, value.strip('"'), 1),
+            text.replace(value, value.rstrip('"'), 1),
+            f"Here it is: {text}",
+            f"{text} I hope this helps.",
+            f"Order {text}",
+            f"```json\n{text}\n```",
+        ]
+        if complete:
+            broken += [text[: text.rindex(":") + 1] + "}", text.rsplit(",", 1)[0]]
+        return rng.choice(broken)
 
     def break_fields(self, fields: dict, complete: bool) -> dict:
         """Return fields with a wrong key, type or day; a missing one only if `complete`.
@@ -221,7 +231,7 @@ class DeskTasks(Questions):
             complete = rng.random() < 0.5
             right = json.dumps(fields)
             if rng.random() < 0.5:
-                broken = self.break_syntax(right, fields)
+                broken = self.break_syntax(right, fields, complete)
             else:
                 broken = json.dumps(self.break_fields(fields, complete))
             error = problem(MODELS[function], broken)

@@ -116,7 +116,7 @@ STATEMENTS = {
         "berth": (
             "the {ship} <lies> at berth {berth}",
             "berth {berth} [is taken by|belongs to|is for|has] the {ship}",
-            "at berth {berth} <lies> the {ship}",
+            "at berth {berth} [is|lies|you find] the {ship}",
             "the {ship} [has|took|was given|got] berth {berth}",
             "you [find|will find|can see] the {ship} at berth {berth}",
             "the {ship} [moved|was moved|has moved|~had to go] from berth {old_berth} to berth "

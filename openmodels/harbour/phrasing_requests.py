@@ -10,14 +10,13 @@ RULES = {
     "send": "send|bring|deliver|~get|hand",
     "want_to": "[I |we ][want|need|would like|'d like|have|~intend|am hoping] to",
     "please": "| please|, please| if you can|, if possible|~ if that is all right",
-    "end": "|||| [please|thanks|thank you]|, thank you|, it is urgent|, many thanks"
-    "|~, cheers|. I am in a hurry|. I have never been there|. Somebody must know|. My {kin} "
-    "asked me"
-    "|. I hope you can help|. It is for my {kin}|~. My {kin} keeps asking|. Sorry to ask again",
-    "greet": "|||hello, |hi, |good morning, |excuse me, |sorry, |listen, |{name} here, |hi there, "
-    "|this is {name}, |good evening, |dear clerk, |hey, |good day, |me again, |it's {name}, "
-    "|just a question: |~good afternoon, |~pardon me, |I was just thinking, |hello from the "
-    "{shop}, ",
+    "end": "|||| [please|thanks|thank you]|, thank you|, it is urgent|, many thanks|~, cheers|. "
+    "I am in a hurry|. I have never been there|. Somebody must know|. My {kin} asked me|. I hope "
+    "you can help|. It is for my {kin}|~. My {kin} keeps asking|. Sorry to ask again",
+    "greet": "|||hello, |hi, |good morning, |excuse me, |sorry, |listen, |{name} here, |hi "
+    "there, |this is {name}, |good evening, |dear clerk, |hey, |good day, |me again, |it's "
+    "{name}, |just a question: |~good afternoon, |~pardon me, |I was just thinking, |hello from "
+    "the {shop}, ",
     "ask": "|||[can|could|would] you tell me |do you know |I wonder |I want to know |any idea "
     "|tell me |I was wondering |please tell me |~do you happen to know |~let me know ",
     "when": "| today| tomorrow| on {day}| this week| next {day}| on {day} morning| tonight|~ on "
@@ -31,20 +30,21 @@ INTENTS = {
     "price": (
         "[how much|how many coins|what] [do|would|will|must] [I|we|you] pay for [{a_good}"
         "|{goods}|{n} {goods}][| at the {shop}|<when>]",
-        "[how much|what] [is|would be|~was] [the price of |the cost of ][{a_good}|one {good}|{n} "
-        "{goods}|your <kinds>{good}][| at the {shop}]",
+        "[how much is|how much would you ask for|what is the price of|what is the cost of|~what "
+        "was the price of] [{a_good}|one {good}|your <kinds>{good}][| at the {shop}]",
         "what [do|would] {goods} [cost|go for|sell for|come to]<when>",
-        "[is|are] [{goods}|{a_good}] [dear|cheap|expensive|more than {n} coins|~good value][| at "
+        "[is {a_good}|are {goods}] [dear|cheap|expensive|more than {n} coins|~good value][| at "
         "the {shop}| these days]",
         "<ask>[what {a_good} costs|how much {goods} are|what the {shop} [asks|charges] for "
         "{a_good}|the price of {goods}]",
-        "[have|did] [{goods}|the prices of {goods}] [gone up|become cheaper|gone down|~risen][| "
-        "again]<when>",
+        "have [{goods}|the prices of {goods}] [gone up|become cheaper|gone down|~risen][| again| "
+        "this week| today]",
         "I have {n} coins, is that enough for {a_good}",
         "[what's|whats] the [price|cost] of [{a_good}|{n} {goods}][| now| at the {shop}]",
         "[what|how much] does the {shop} [ask|charge|want|take|~expect] for [{a_good}"
         "|{goods}]<when>",
-        "<could> you [quote|give|name|tell] me [a|your] [good |best |]price for [{n} |]{goods}",
+        "<could> you [quote|give|name|tell] me [a good price|your best price|your price|a price"
+        "|~a fair price] for [{n} |]{goods}",
         "price [of|for] {goods}<please>",
         "[cost|price] of {n} {goods}[|, roughly| at the {shop}]",
         "[how many coins|how much] for [{a_good}|the <kinds>{good}|{n} {goods}]",
@@ -74,23 +74,23 @@ INTENTS = {
         "them]",
         "one <kinds>{good} for [me|{name}|my {kin}]<please>",
         "[I'd be glad of|I could use|~I will be needing] {n} {goods}<when>",
-        "[let me have|give me|get me] [{a_good}|{n} {goods}|a <kinds>{good}][|, I will pay now"
+        "[let me have|give me|get me] [{a_good}|{n} {goods}|one <kinds>{good}][|, I will pay now"
         "|<when>]",
     ),
     "hours": (
         "[when|what time|at what hour|until when|how late|how early] [does|will|can] the {shop} "
         "[open|close|shut|start work]<when>",
-        "[is|will] the {shop} [be |][open|closed|shut|~still open]<when>",
+        "[is the {shop}|will the {shop} be] [open|closed|shut|~still open]<when>",
         "until [what hour|when|what time] is the {shop} open<when>",
         "<ask>[when the {shop} [opens|closes|shuts]|how late the {shop} is open|if the {shop} is "
         "open on {day}]",
-        "[are|is] [you|the {shop}|anybody at the {shop}] [open|there|still open|in] [at noon|in "
-        "the evening|before {n}|later than {n}|on {day}|~past {n}]",
+        "[are you|is the {shop}|is anybody at the {shop}] [open|still open] [at noon|in the "
+        "evening|before {n}|later than {n}|on {day}|~past {n}]",
         "[opening hours|hours|opening times|~opening time] of the {shop}<please>",
-        "what are [the|your] [opening |]hours [of|at] the {shop}",
+        "what are the [opening |]hours [of|at] the {shop}",
         "[when|what time|how early] can I [come to|visit|go to|get into] the {shop}<when>",
         "does the {shop} [work|open|close early|stay open late|~shut early] on {day}",
-        "[what|which] [day|days] is the {shop} [closed|open|shut]",
+        "on [what|which] [day|days] is the {shop} [closed|open|shut]",
         "I want to [go to|visit] the {shop} on {day}, [is it open|when does it open|~will it be "
         "shut]",
         "the door of the {shop} is shut, when does it open [again|tomorrow]",
@@ -102,12 +102,12 @@ INTENTS = {
         "[when|at what hour|what time] is [high|low|the next high|the next low|the highest|the "
         "lowest] [water|tide]<when>",
         "[when|what time] does the [tide|water|sea] [turn|rise|fall|come in|go out|~change]<when>",
-        "what [is|are] the [tide|tides|water level|~tide times] [|like ]on {day}",
-        "[is|will] the [water|tide|sea] [be |][high|low|deep] [enough for the {ship}|on {day}|at "
-        "noon|before {n}|~by evening]",
-        "[is|does] it [ebb|flood|high tide|low tide|~slack water] [now|on {day}|at {n}]",
-        "how [high|low|deep] [is|gets|will be] the [water|tide|sea] [at the quay|on {day}|at the "
-        "pier|under the bridge]",
+        "what [is the tide|are the tides|is the water level|~are the tide times] [|like ]on {day}",
+        "[is the water|is the tide|will the water be|will the tide be|is the sea] [high|low"
+        "|deep] [enough for the {ship}|on {day}|at noon|before {n}|~by evening]",
+        "is it [ebb|flood|high tide|low tide|~slack water] [now|on {day}|at {n}]",
+        "how [high|low|deep] [is|gets] the [water|tide|sea] [at the quay|on {day}|at the pier"
+        "|under the bridge]",
         "[tide|tides|tide table|tide times|high water|low water] [for|on] {day}<please>",
         "<ask>[when the tide turns|when high water is|when it is low tide|how deep the water "
         "is]<when>",
@@ -123,18 +123,19 @@ INTENTS = {
     "berth": (
         "[I|we] need [a berth|a mooring|a place|room|~a spot] [at the quay |at the pier |]for "
         "[the {ship}|{n} nights|my ship][| on {day}]",
-        "[is|do you have] [there |][a|any] [free|empty|~vacant] [berth|place|mooring][| at the "
+        "[is there a|is there any|do you have a] [free|~vacant] [berth|place|mooring][| at the "
         "quay| at the pier] [for the {ship}|on {day}|for {n} nights]",
-        "[where|can|may] [can |may |]the {ship} [moor|tie up|lie|anchor|stay][| at the quay| for "
-        "{n} nights| here]",
+        "[where can|where may|can|may|~could] the {ship} [moor|tie up|lie|anchor|stay][| at the "
+        "quay| for {n} nights| here]",
         "[book|reserve|keep|save|~hold] [a|us a|me a] [berth|mooring|place] for [the {ship}|{n} "
         "nights|captain {name}][|, we come on {day}]",
         "[which|what] berth [is free|can we have|is for the {ship}|shall the {ship} take|~would "
         "suit the {ship}]",
         "is berth {n} [free|taken|empty|~available]<when>",
-        "[we|the {ship}] [arrive|arrives|come in|comes in] on {day}[, where do we moor|, is "
-        "there a berth| and need a berth|, can you keep us a place|, where can we tie up]",
-        "[how many|are any] berths [are |][free|empty]<when>",
+        "[we arrive|the {ship} arrives|we come in|the {ship} comes in] on {day}[, where do we "
+        "moor|, is there a berth| and need a berth|, can you keep us a place|, where can we tie "
+        "up]",
+        "[how many berths are|are any berths|~are all berths] [free|empty]<when>",
         "the {ship} [needs|wants|is looking for|would like] [a berth|a mooring|a place at the "
         "quay|~somewhere to moor]<when>",
         "do you have [room|space|a place] for [the {ship}|a small boat|one more ship|a ship of "
@@ -153,14 +154,14 @@ INTENTS = {
         "damaged|are terrible|were missing|~fell to bits]<sad>",
         "[I am|we are] [angry|unhappy|not happy|not pleased|~fed up|very sad] [with|about] the "
         "[{good}|{shop}|{goods}][| from {name}| from the {shop}]<sad>",
-        "[the {shop}|{name}] [was rude|shouted|lied|was not fair|did not listen|~was nasty] to "
-        "[me|my {kin}|us]<when2><sad>",
+        "[the {shop}|{name}] [was rude to|shouted at|lied to|was not fair to|did not listen to"
+        "|~was nasty to] [me|my {kin}|us]<when2><sad>",
         "I [waited|stood] [{n} hours|all day|all morning] [at|in|outside] the {shop} [for "
         "nothing|and nobody helped me|and got nothing|~in vain]",
         "I want [my coins|my money|{n} coins] back [for|because of] the {good}",
         "[you|the {shop}|they] [sent|gave|sold] [me|us] [the wrong|a broken|a bad|a rotten|an "
         "old|~a useless] {good}<sad>",
-        "[I|we] [was|were] [cheated|charged too much|sent away|robbed] at the {shop}<when2>",
+        "[I was|we were] [cheated|charged too much|sent away|robbed] at the {shop}<when2>",
         "the {good} [fell apart|broke|stopped working|~came apart]<when2><sad>",
         "[I want|I wish|I have] to complain about [the {shop}|the {good}|{name}|the {goods} I got]",
         "I paid for {n} {goods} [but|and] [got {n2}|only {n2} came|never got them|some are "
@@ -189,21 +190,20 @@ NEUTRAL_KIN = ("neighbour", "friend", "cook", "partner", "cousin", "captain", "t
 # Orders: {goods} is a number of goods; {sum} an amount of coins.
 RULES |= {
     "sum": "{price} coins|{price} coins|{price} coins in all|{price} coins together|{price} "
-    "coins for everything"
-    "|{price} coins for the lot|a total of {price} coins|~{price} coins all told",
+    "coins for everything|{price} coins for the lot|a total of {price} coins|~{price} coins all "
+    "told",
     "by": "on {day}|by {day}|for {day}|before {day}|on {day} morning|next {day}|this {day}|~by "
     "{day} at the latest|at noon on {day}",
     "who": "{name}|{name}|{name} from the {shop}|my {kin_n} {name}|our neighbour {name}|captain "
     "{name}|old {name}|~a certain {name}|young {name}",
     "iam": "[I am|I'm|this is|it is|it's|my name is|~the name is] {name}",
     "ready": "have [them|everything|it|the order] ready|[come|call] for [them|it|the order]|pick "
-    "[them|it|everything] up"
-    "|collect [them|it|the order]|~swing by for the order|fetch [them|it|everything]",
+    "[them|it|everything] up|collect [them|it|the order]|~swing by for the order|fetch [them|it"
+    "|everything]",
     "pays": "will pay|pays|brings|has|gives|is going to pay|wants to pay|~is good for",
     "rest": "|||. Thanks|. [Come|Ring] if there is a problem|. We have done this before|. It is "
-    "for the {shop}|. The ship waits"
-    "|. My {kin} knows about it|. It is for a [wedding|party|long trip]|~. No hurry|. I liked "
-    "the last ones|. See you then",
+    "for the {shop}|. The ship waits|. My {kin} knows about it|. It is for a [wedding|party|long "
+    "trip]|~. No hurry|. I liked the last ones|. See you then",
 }
 ORDERS = (
     "<greet2><iam>[.|,| and] I [want|need|would like|'d like|'ll take|order] {goods} <by>. [I'll "
@@ -262,7 +262,7 @@ TOOLS = {
         "at the {shop}, [how much is|what is the price of] {a_good}",
         "[can|could] you [tell me|check|look up] [how much {a_good} is|what {a_good} costs] at "
         "the {shop}",
-        "[is|are] {goods} [dear|cheap|expensive] at the {shop}",
+        "are {goods} [dear|cheap|expensive] at the {shop}",
         "my {kin} wants {a_good} from the {shop}, [how much is it|what is the price]",
         "{shop}, {good}, how much",
         "what are {goods} at the {shop} [going for|each|these days]",
@@ -274,7 +274,7 @@ TOOLS = {
         "on {day} I [want|need|have|would like|~hope] to go to {to}. [When is the ferry|When "
         "does the ferry leave|Is there a ferry]",
         "[ferry times|ferries|ferry|times of the ferry|the ferry] to {to} on {day}<please>",
-        "[is|are] there [a ferry|any ferries|ferries] to {to} on {day}",
+        "[is there a ferry|are there any ferries|~is there any ferry] to {to} on {day}",
         "[how|when] [do|can] I get to {to} [on|this] {day}[| by ferry]",
         "I'm [going to|meeting my {kin} on|off to] {to} [on|this] {day}[. When do the ferries go"
         "|, when is the ferry|, which ferry can I take|~, what ferries run]",
@@ -335,8 +335,8 @@ TOOLS = {
 }
 # Messages that say something, which can follow "that", and messages that want something.
 MESSAGES = (
-    "[the|your|my|our] [{good} is|{goods} are] [ready|here|on the table|at the {shop}|broken|late"
-    "|in the boat|with {other}|~sold out]",
+    "[the|your|my|our] [{good} is|{goods} are] [ready|here|on the table|at the {shop}|broken"
+    "|late|in the boat|with {other}|~sold out]",
     "the {ship} [is in|leaves at {hour}|waits for you|lies at berth {n}|came home|~has sailed]",
     "I [forgot|saw|found|need] [the|your|a] [{good}|letter|bag|hat|key][| at the {shop}| on the "
     "{ship}]",
