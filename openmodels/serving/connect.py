@@ -52,9 +52,9 @@ def connect(host: str | None = None) -> ollama.Client:
 
 
 def find_server(host: str | None = None) -> tuple[Found, str]:
-    """Return the server that `connect` uses, and why it is this server. Raises as `connect` does.
+    """Return the server that `connect` uses, and why; the stand-in is started if none responds.
 
-    The stand-in is started if no server responds.
+    Raises ConnectionError, ValueError and RuntimeError as `connect` does.
     """
     named = host or ollama_host.clean(os.environ.get("OLLAMA_HOST"))
     server = ask(ollama_host.address(named) if named else DEFAULT)
