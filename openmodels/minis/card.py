@@ -542,7 +542,7 @@ def recipe_in_words(recipe: train.Recipe | rl.Recipe) -> str:
         if key not in ("mix", "base")
         and value not in ("", None)
         and (taught or key != "distillation_weight")
-        and (key, value) not in (("picture_last", 0.0), ("average", 1.0))
+        and (key, value) not in (("picture_last", 0.0), ("average", 1.0), ("verdict_weight", 1.0))
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ASSISTANT = "<|im_start|>assistant\n"
 END = "<|im_end|>"
 END_OF_TEXT = "<|endoftext|>"
+VERDICTS = ("yes", "no", "A", "B")
 
 
 @dataclass
@@ -58,10 +59,12 @@ def encode(
     instance: Instance | pictures.Sighting,
     context_weight: float,
     shape: Shape = MINI,
+    verdict_weight: float = 1.0,
 ) -> Document:
     """Return a conversation as tokens: answers weigh 1, everything else `context_weight`.
 
-    Reading the context teaches copying too. A picture's tokens are not targets.
+    Reading the context teaches copying too. A picture's tokens are not targets. verdict_weight: of
+    each token of an answer of one word ("yes", "B"), which otherwise counts little beside long ones.
     """
     ids, weights = [], []
     text = render(tokenizer, instance)
@@ -71,7 +74,12 @@ def encode(
     for number, part in enumerate(text.split(ASSISTANT)):
         answer, end, following = part.partition(END) if number else ("", "", part)
         head = ASSISTANT if number else ""
-        for text, weight in ((head, 0.0), (answer + end, 1.0), (following, context_weight)):
+        answer_weight = verdict_weight if answer in VERDICTS else 1.0
+        for text, weight in (
+            (head, 0.0),
+            (answer + end, answer_weight),
+            (following, context_weight),
+        ):
             token_ids = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
             ids += token_ids
             weights += [weight] * len(token_ids)
@@ -268,4 +276,6 @@ class Stream:
         if progress < 1:
             mix = {task: mix[task] for task in recipe.curriculum}
         lesson = self.harbour.lesson(mix, progress, recipe.value_first_share)
-        return encode(self.tokenizer, lesson, recipe.context_weight)
+        return encode(
+            self.tokenizer, lesson, recipe.context_weight, verdict_weight=recipe.verdict_weight
+        )

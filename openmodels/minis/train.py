@@ -61,6 +61,7 @@ class Recipe:
     curriculum: tuple[str, ...] = ("text_qa",)
     value_first_share: float = 0.5  # of texts with the same attributes, those with values first
     context_weight: float = 0.05  # loss weight of predicting the user's text
+    verdict_weight: float = 1.0  # loss weight of answers of one word
     drill_share: float = 0.06  # share of drills (`data.recall`, `data.binding`)
     start: str = (
         "heads"  # "heads": see `heads.start_copying`, `heads.start_reading`; "": at random; or the
@@ -94,8 +95,8 @@ class Recipe:
 # What an agent does, and what mini-qwen already does, so that it is not forgotten.
 AGENT_MIX = {
     "chain": 4, "parallel": 2, "tool_error": 2.5, "no_tool": 1, "mail": 2, "final_result": 1.5,
-    "cited": 6, "standalone": 1.5, "decompose": 1.2, "judge": 2, "judge_json": 1, "prefer": 1,
-    "relevant": 1, "repair": 2, "plan": 1.2,
+    "cited": 6, "standalone": 1.5, "decompose": 1.5, "judge": 3, "judge_json": 1.5, "prefer": 2,
+    "relevant": 2, "repair": 1.2, "plan": 1.2,
     "varied_text_qa": 3, "varied_intent": 0.8, "varied_order": 1.2, "varied_tool": 1,
     "varied_fact": 0.6,
     "text_qa": 2, "tool": 0.6, "order": 0.4, "intent": 0.4, "sums": 2, "fact": 0.6,
@@ -125,7 +126,10 @@ RECIPES = {
         mix=AGENT_MIX,
         tokens=16e6,
         lengths=(256, 512, 1024, 2048),
-        drill_share=0.01, matrix_rate=0.007, other_rate=1.4e-3,
+        drill_share=0.01,
+        verdict_weight=4.0,
+        matrix_rate=0.007,
+        other_rate=1.4e-3,
     ),
     "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", distillation_weight=0.8),
 }
