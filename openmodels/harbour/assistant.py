@@ -36,6 +36,7 @@ class Assistant:
 
     @invented.setter
     def invented(self, share: float) -> None:
+        """Set the share of names made from syllables in every source."""
         for source in (self.text, self.desk, self.errands, self.reader):
             source.invented = share
 

@@ -64,7 +64,7 @@ def encode(
     """Return a conversation as tokens: answers weigh 1, everything else `context_weight`.
 
     Reading the context teaches copying too. A picture's tokens are not targets. verdict_weight: of
-    each token of an answer of one word ("yes", "B"), which otherwise counts little beside long ones.
+    each token of an answer of one word ("yes", "B"), which counts little beside long ones.
     """
     ids, weights = [], []
     text = render(tokenizer, instance)
