@@ -12,20 +12,15 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from openmodels.harbour import Instance, assistant, desk, errands
-from openmodels.minis import configs, evaluate
+from openmodels.minis import evaluate
 
 NOT_FOUND = "The documents do not say."
 CITED = ("cited", "cited_none")
 SCORED = (*errands.KINDS, *CITED, *desk.TASKS)
 LONGEST = 220  # new tokens of one turn; four calls side by side have about 190
-
-
-def acts(config: PreTrainedConfig) -> bool:
-    """Return whether a model with this configuration is scored on an agent's tasks."""
-    return configs.acts(config)
 
 
 def draw(task: str, count: int, seed: int) -> list[Instance]:
@@ -79,7 +74,7 @@ class LockstepGenerator:
             return self.answers.pop(number)
 
     def leave(self) -> None:
-        """Note that a thread has ended."""
+        """Count a thread as ended."""
         with self.changed:
             self.running -= 1
             self.changed.notify_all()
