@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ ASSISTANT = "<|im_start|>assistant\n"
 END = "<|im_end|>"
 END_OF_TEXT = "<|endoftext|>"
 VERDICTS = ("yes", "no", "A", "B")
+CITATION = re.compile(r"(?<= \[)(\d)(?=\])")
 
 
 @dataclass
@@ -64,7 +67,8 @@ def encode(
     """Return a conversation as tokens: answers weigh 1, everything else `context_weight`.
 
     Reading the context teaches copying too. A picture's tokens are not targets. verdict_weight: of
-    each token of an answer of one word ("yes", "B"), which counts little beside long ones.
+    what counts little beside the words around it: an answer of one word ("yes", "B") and the number
+    of a citation.
     """
     ids, weights = [], []
     text = render(tokenizer, instance)
@@ -87,6 +91,12 @@ def encode(
         image_tokens = set(tokenizer.convert_tokens_to_ids(list(TOKENS)))
         weights = [0.0 if n in image_tokens else w for n, w in zip(ids, weights, strict=True)]
     return Document(ids, weights, [shape.pixels(image) for image in images])
+
+
+def _weighted(answer: str, weight: float, citation_weight: float) -> Iterator[tuple[str, float]]:
+    """Yield an answer's parts with their loss weights; the numbers of citations have their own."""
+    for number, part in enumerate(CITATION.split(answer)):
+        yield part, citation_weight if number % 2 else weight
 
 
 def code_prompt(problem: code.Function | code.Gap) -> str:
@@ -165,6 +175,32 @@ def binding(rng: random.Random, vocabulary: int, length: int) -> Document:
     return Document(ids[:length], weights[:length])
 
 
+def pointing(
+    rng: random.Random, vocabulary: int, brackets: tuple[int, int, int, list[int]], length: int
+) -> Document:
+    """Return numbered passages of random tokens, then pieces of them with the passage's number.
+
+    brackets: the tokens of "[", which opens a passage, of " [", which opens a citation, of "]" and
+    of the digits 1 to 9. Only the numbers of citations are targets. Citing a passage is this task
+    in sentences.
+    """
+    opening, citing, closing, digits = brackets
+    passages, ids = [], []
+    count, size = rng.randint(2, 6), length // 12
+    for number in range(count):
+        tokens = [rng.randrange(20, vocabulary) for _ in range(rng.randint(size // 2, size))]
+        passages.append(tokens)
+        ids += [opening, digits[number], closing, *tokens]
+    weights = [0.0] * len(ids)
+    while len(ids) < length:
+        number = rng.randrange(count)
+        start = rng.randrange(len(passages[number]) - 2)
+        piece = passages[number][start : start + rng.randint(1, 3)]
+        ids += [*piece, citing, digits[number], closing]
+        weights += [0.0] * (len(piece) + 1) + [1.0, 0.0]
+    return Document(ids[:length], weights[:length])
+
+
 @dataclass
 class Batch:
     """Packed rows of documents.
@@ -238,6 +274,8 @@ class Stream:
         self.picture_share = sum(self.picture_mix.values()) / sum(recipe.mix.values())
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0
+        ids = tokenizer.convert_tokens_to_ids
+        self.brackets = ids("["), ids("Ġ["), ids("]"), ids([str(digit) for digit in range(1, 10)])
         self.ledger, self.writes_code = code.Ledger(seed, "train"), recipe.writes_code
 
     def next(self, tokens_read: int) -> Batch:
@@ -263,6 +301,9 @@ class Stream:
             return encode_code(self.tokenizer, problem, recipe.context_weight)
         if self.rng.random() < recipe.drill_share:
             length = self.rng.randint(32, recipe.lengths[0])
+            if recipe.acts:
+                length = self.rng.randint(96, recipe.lengths[1])
+                return pointing(self.rng, VOCABULARY, self.brackets, length)
             drill = self.rng.choice((recall, binding))
             return drill(self.rng, VOCABULARY, length)
         if self.picture_mix and self.rng.random() < self.picture_share:

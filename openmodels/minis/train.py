@@ -61,8 +61,8 @@ class Recipe:
     curriculum: tuple[str, ...] = ("text_qa",)
     value_first_share: float = 0.5  # of texts with the same attributes, those with values first
     context_weight: float = 0.05  # loss weight of predicting the user's text
-    verdict_weight: float = 1.0  # loss weight of answers of one word
-    drill_share: float = 0.06  # share of drills (`data.recall`, `data.binding`)
+    verdict_weight: float = 1.0  # loss weight of answers of one word and of citations' numbers
+    drill_share: float = 0.06  # of drills: `data.recall` and `binding`, or an agent's `pointing`
     start: str = (
         "heads"  # "heads": see `heads.start_copying`, `heads.start_reading`; "": at random; or the
     )
@@ -94,7 +94,7 @@ class Recipe:
 
 # What an agent does, and what mini-qwen already does, so that it is not forgotten.
 AGENT_MIX = {
-    "chain": 4, "parallel": 2, "tool_error": 2.5, "no_tool": 1, "mail": 2, "final_result": 1.5,
+    "chain": 4, "parallel": 3, "tool_error": 2.5, "no_tool": 2.5, "mail": 1.5, "final_result": 1.5,
     "cited": 6, "standalone": 1.5, "decompose": 1.5, "judge": 3, "judge_json": 1.5, "prefer": 2,
     "relevant": 2, "repair": 1.2, "plan": 1.2,
     "varied_text_qa": 3, "varied_intent": 0.8, "varied_order": 1.2, "varied_tool": 1,
