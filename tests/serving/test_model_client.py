@@ -47,7 +47,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self, models: list[str], key: str | None = None, status: int = 200):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models, self.key, self.status, self.requests = models, key, status, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
