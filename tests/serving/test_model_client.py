@@ -131,6 +131,13 @@ def test_an_ollama_without_the_miniature_leaves_it_to_the_stand_in(
     assert f"{ollama_like} does not have it" in capsys.readouterr().out
 
 
+def test_the_latest_tag_of_an_ollama_is_the_model_itself(capsys):
+    with Endpoint(["mini-qwen:latest"]) as endpoint:
+        assert openmodels.client(endpoint.url)[1] == "mini-qwen"
+        assert openmodels.client(f"{endpoint.url}#mini-qwen:latest")[1] == "mini-qwen:latest"
+    assert "instead" not in capsys.readouterr().out
+
+
 def test_time_limits_retries_and_proxies(stand_in, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
