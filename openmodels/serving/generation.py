@@ -240,11 +240,7 @@ class Generator:
         choice: ToolChoice,
     ) -> AsyncIterator[Chunk]:
         if choice.forced:
-            return stream_within_context(
-                request,
-                messages,
-                lambda recent: self.stream_call(pooled, request, recent, tools, choice.forced),
-            )
+            return self.stream_forced(pooled, request, messages, tools, choice.forced)
         if template is None:
             return self.stream_chat(pooled, request, messages, tools, choice.parallel)
         return stream_within_context(
@@ -355,9 +351,7 @@ class Generator:
         has `text`, and may have `thinking`, `tool_calls` and `logprobs`; the last one has `done`,
         `done_reason` and the counts.
         """
-        if media.all_media(messages):
-            encoder = await asyncio.to_thread(media.encoder_of, self.store, request.model)
-            messages = await asyncio.to_thread(media.prepare, messages, encoder)
+        messages = await self._prepare_media(request, messages)
         body: dict[str, Any] = requests.sampling_parameters(request.options, pooled.engine.context)
         body["stream_options"] = {"include_usage": True}
         if tools:
@@ -379,6 +373,15 @@ class Generator:
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+    async def _prepare_media(
+        self, request: GenerationRequest, messages: list[Message]
+    ) -> list[Message]:
+        """Return messages with their images and sounds as llama.cpp's parts; raises ApiError."""
+        if not media.all_media(messages):
+            return messages
+        encoder = await asyncio.to_thread(media.encoder_of, self.store, request.model)
+        return await asyncio.to_thread(media.prepare, messages, encoder)
 
     async def _stream_chat(
         self, pooled: PooledEngine, request: GenerationRequest, body: dict[str, Any]
@@ -409,6 +412,24 @@ class Generator:
         counts = token_counts(usage["prompt_tokens"], usage["completion_tokens"], timings)
         yield parser.final_piece("length" if reason == "length" else "stop") | counts
 
+    async def stream_forced(
+        self,
+        pooled: PooledEngine,
+        request: GenerationRequest,
+        messages: list[Message],
+        tools: list[dict],
+        forced: Sequence[str],
+    ) -> AsyncIterator[Chunk]:
+        """Yield the pieces of `stream_call`, without the oldest messages if they do not fit."""
+        pieces = stream_within_context(
+            request,
+            await self._prepare_media(request, messages),
+            lambda recent: self.stream_call(pooled, request, recent, tools, forced),
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
     async def stream_call(
         self,
         pooled: PooledEngine,
@@ -422,8 +443,6 @@ class Generator:
         The model does not think first, and `stop` and `format` do not apply. There is no call if
         the response reaches its limit of tokens. TooLong: it would fit without older messages.
         """
-        if media.all_media(messages):
-            raise ApiError(400, "a tool call cannot be forced if there are images or sounds")
         body = {"messages": llama_messages([*messages, *EXAMPLE_MESSAGES]), "tools": tools}
         rendered = (await self.pool.post(pooled, "/apply-template", body))["prompt"]
         call_format = find_call_format(rendered)
@@ -436,7 +455,8 @@ class Generator:
             options=options,
         )
         text, logprobs = "", []
-        pieces = self.stream_completion(pooled, constrained, [call_format.prompt])
+        prompt, data = [call_format.prompt], media.parts_data(messages)
+        pieces = self.stream_completion(pooled, constrained, prompt, data)
         async with aclosing(pieces):
             async for piece in pieces:
                 text += piece["text"]
@@ -450,16 +470,23 @@ class Generator:
                 yield piece | ({"logprobs": logprobs} if logprobs else {})
 
     async def stream_completion(
-        self, pooled: PooledEngine, request: GenerationRequest, prompt: Sequence[int | str]
+        self,
+        pooled: PooledEngine,
+        request: GenerationRequest,
+        prompt: Sequence[int | str],
+        data: Sequence[str] = (),
     ) -> AsyncIterator[Chunk]:
         """Yield the pieces of a continued prompt; raises ApiError.
 
-        prompt: token ids and texts. A piece is as in `stream_chat`, with the text before it was
-        split from the thinking in `raw_text`.
+        prompt: token ids and texts. data: images and sounds in base64; the prompt is then one text
+        with a marker of llama.cpp in place of each. A piece is as in `stream_chat`, with the text
+        before it was split from the thinking in `raw_text`.
         """
         body: dict[str, Any] = requests.sampling_parameters(request.options, pooled.engine.context)
         is_text = len(prompt) == 1 and isinstance(prompt[0], str)
         body["prompt"] = prompt[0] if is_text else list(prompt)
+        if data:
+            body["prompt"] = {"prompt_string": prompt[0], "multimodal_data": list(data)}
         opening = ""
         if request.schema is not None:
             await self.check_grammar(pooled, request.schema)

@@ -159,6 +159,17 @@ def prepare(messages: Sequence[Message], encoder: Encoder | None) -> list[Messag
     ]
 
 
+def parts_data(messages: Sequence[Message]) -> list[str]:
+    """Return the media of messages from `prepare` in base64, in the order of a prompt."""
+    parts = [part for message in messages for part in message.get("parts", ())]
+    return [
+        part["input_audio"]["data"]
+        if part["type"] == "input_audio"
+        else part["image_url"]["url"].partition(",")[2]
+        for part in parts
+    ]
+
+
 def _part(data: str, encoder: Encoder | None) -> dict[str, Any]:
     content = base64.b64decode(data)
     capability = capability_of(content)

@@ -144,7 +144,7 @@ def _endpoint(string: str, reason: str) -> tuple[openai.OpenAI, str]:
         known = f"it lists {_shown(names)}" if names else "it lists no models"
         raise ValueError(f"{url} does not determine the model: {known}. Write {url}#model")
     model = model or names[0]
-    unlisted = names and model not in names
+    unlisted = names and model.removesuffix(":latest") not in names
     note = f"the endpoint lists {_shown(names)} instead" if unlisted else ""
     _report(model, url, reason, note)
     return client, model
@@ -166,7 +166,7 @@ def _checked_parts(url: str) -> SplitResult:
 
 
 def _model_names(client: openai.OpenAI) -> list[str]:
-    """Return the models that an endpoint lists, [] if it has no such list.
+    """Return the models that an endpoint lists, without Ollama's ":latest"; [] if it has no list.
 
     Raises ConnectionError if it does not respond or fails, and PermissionError if it refuses the
     API key.
@@ -174,7 +174,7 @@ def _model_names(client: openai.OpenAI) -> list[str]:
     url = str(client.base_url).rstrip("/")
     try:
         page = client.with_options(timeout=LIST_SECONDS).models.list()
-        return [entry.id for entry in page.data]
+        return [entry.id.removesuffix(":latest") for entry in page.data]
     except openai.APITimeoutError as error:
         raise ConnectionError(f"{url} does not answer within {LIST_SECONDS:.0f} s") from error
     except openai.APIConnectionError as error:

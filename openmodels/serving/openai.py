@@ -9,7 +9,7 @@ import json
 import struct
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -64,8 +64,7 @@ def chat_request(fields: Fields) -> tuple[Fields, ToolChoice]:
     messages = fields.objects("messages") or []
     if not messages:
         raise ApiError(400, '"messages" must be a list with at least one message')
-    names = _call_names(messages)
-    body["messages"] = [_message_request(message, names) for message in messages]
+    body["messages"] = _message_requests(messages)
     choice = parse_tool_choice(fields)
     body["tools"] = choice.select(fields.body.get("tools"))
     body["format"] = _format_request(fields)
@@ -156,25 +155,45 @@ def _think_request(fields: Fields) -> bool | None:
     return None if effort is None else effort != "none"
 
 
-def _call_names(messages: list[Fields]) -> dict[str, str]:
-    """Return the tool's name for the id of each tool call in a conversation."""
-    names = {}
+def _message_requests(messages: list[Fields]) -> list[dict[str, Any]]:
+    """Return messages as those of /api/chat, with tools' results in the order of their calls.
+
+    There a result has the name of its tool and no id, so its place says which call it belongs to.
+    """
+    bodies, results, names = [], [], {}
+    places: dict[str, int] = {}  # of the calls in the last message that has some, by their ids
     for message in messages:
-        for call in message.objects("tool_calls", 100) or []:
-            function = call.object("function") or Fields({})
-            names[call.string("id") or ""] = function.string("name") or ""
-    return names
+        call_id = message.string("tool_call_id") or ""
+        body = _message_request(message, names.get(call_id))
+        if message.string("role") == "tool":
+            results.append((places.get(call_id, len(places)), body))
+            continue
+        bodies += _in_order(results)
+        bodies.append(body)
+        if calls := message.objects("tool_calls", 100):
+            ids = [call.string("id") or "" for call in calls]
+            places = {call_id: place for place, call_id in enumerate(ids)}
+            names |= zip(
+                ids, (call["function"]["name"] for call in body["tool_calls"]), strict=True
+            )
+        results = []
+    return bodies + _in_order(results)
 
 
-def _message_request(message: Fields, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return a message as one of /api/chat. names: the tool's name for the id of each call."""
+def _in_order(results: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return results by the places of their calls; those without a place come last."""
+    return [body for _, body in sorted(results, key=lambda result: result[0])]
+
+
+def _message_request(message: Fields, tool_name: str | None) -> dict[str, Any]:
+    """Return a message as one of /api/chat. tool_name: of the call whose result it is."""
     role = message.string("role")
     body: dict[str, Any] = {"role": "system" if role == "developer" else role}
     if isinstance(message.body.get("content"), list):
         body |= _content_parts(message.objects("content", 1000) or [])
     else:
         body["content"] = message.string("content")
-    body["tool_name"] = message.string("name") or names.get(message.string("tool_call_id") or "")
+    body["tool_name"] = message.string("name") or tool_name
     if calls := message.objects("tool_calls", 100):
         body["tool_calls"] = [_call_request(call) for call in calls]
     return body

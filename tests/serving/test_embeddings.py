@@ -1,5 +1,6 @@
 """Vectors of a list of texts: the same as those of each text alone."""
 
+import base64
 import random
 
 import httpx
@@ -63,6 +64,29 @@ def test_the_server_embeds_a_list_as_it_embeds_each_text(cache, texts, tmp_path)
 
         alone = [embed([text])[0] for text in texts]
         assert difference(embed(texts), alone) < TOLERANCE
+
+
+def test_openais_route_embeds_a_list_as_it_embeds_each_text(server, http, texts):
+    """The older /api/embeddings takes one text; its vector points in the same direction."""
+    some = sorted(texts, key=len)[::6]
+
+    def embed(texts: list[str] | str, **fields: str) -> list:
+        body = {"model": "mini-qwen", "input": texts, **fields}
+        rows = http.post("/v1/embeddings", json=body).raise_for_status().json()["data"]
+        assert [row["index"] for row in rows] == list(range(len(rows)))
+        return [row["embedding"] for row in rows]
+
+    alone = [embed(text)[0] for text in some]
+    together = embed(some)
+    assert len(some) == 10 and difference(together, alone) < TOLERANCE
+    encoded = [
+        np.frombuffer(base64.b64decode(row), "<f4") for row in embed(some, encoding_format="base64")
+    ]
+    assert difference(encoded, together) < TOLERANCE
+    for text, vector in zip(some, alone, strict=True):
+        body = {"model": "mini-qwen", "prompt": text}
+        older = np.array(http.post("/api/embeddings", json=body).json()["embedding"])
+        assert difference(older / np.linalg.norm(older), vector) < TOLERANCE
 
 
 def test_every_text_of_a_list_may_fill_a_slot(embedder):

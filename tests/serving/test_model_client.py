@@ -47,7 +47,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self, models: list[str], key: str | None = None, status: int = 200):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models, self.key, self.status, self.requests = models, key, status, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -129,6 +129,13 @@ def test_an_ollama_without_the_miniature_leaves_it_to_the_stand_in(
     client, _ = openmodels.client("mini-qwen")
     assert str(client.base_url) == f"{stand_in}/v1/"
     assert f"{ollama_like} does not have it" in capsys.readouterr().out
+
+
+def test_the_latest_tag_of_an_ollama_is_the_model_itself(capsys):
+    with Endpoint(["mini-qwen:latest"]) as endpoint:
+        assert openmodels.client(endpoint.url)[1] == "mini-qwen"
+        assert openmodels.client(f"{endpoint.url}#mini-qwen:latest")[1] == "mini-qwen:latest"
+    assert "instead" not in capsys.readouterr().out
 
 
 def test_time_limits_retries_and_proxies(stand_in, monkeypatch):

@@ -239,9 +239,13 @@ def test_a_question_that_asks_for_the_tool_gets_its_arguments(chat):
     assert json.loads(call.function.arguments) == {"day": "Tuesday"}
 
 
-def test_a_call_that_is_cut_off_is_not_reported(chat):
-    [choice] = chat(user(TIDE), tools=TOOLS, tool_choice="required", max_tokens=3).choices
+@pytest.mark.parametrize("tool_choice", ["required", named("tide"), "auto"], ids=str)
+def test_a_call_that_is_cut_off_is_not_reported(chat, tool_choice):
+    fields = {"tools": TOOLS, "tool_choice": tool_choice, "max_tokens": 3}
+    [choice] = chat(user(TIDE), **fields).choices
     assert choice.finish_reason == "length" and not choice.message.tool_calls
+    *_, last = chat(user(TIDE), stream=True, **fields)
+    assert last.choices[0].finish_reason == "length" and not last.choices[0].delta.tool_calls
 
 
 def test_a_call_gets_room_in_a_long_conversation(chat):
@@ -336,6 +340,66 @@ def test_results_carry_the_name_and_the_id_of_their_call(server, chat, monkeypat
     ]
 
 
+def test_results_are_matched_to_their_calls_by_the_id(server, chat, monkeypatch):
+    bodies, stream = [], server.pool.stream
+
+    def record(pooled, path, body):
+        bodies.append(body)
+        return stream(pooled, path, body)
+
+    monkeypatch.setattr(server.pool, "stream", record)
+
+    def calls(*names: str) -> dict:
+        """Return a turn of calls; like some servers' ids, theirs repeat in each turn."""
+        return {"role": "assistant", "content": None, "tool_calls": [
+            {"id": f"call_{index}", "type": "function",
+             "function": {"name": name, "arguments": "{}"}} for index, name in enumerate(names)
+        ]}  # fmt: skip
+
+    def result(call_id: str) -> dict:
+        return {"role": "tool", "tool_call_id": call_id, "content": f"of {call_id}"}
+
+    turn = [calls("tide", "get_price"), result("call_1"), result("call_0"), *user("And?")]
+    again = [calls("book_berth"), result("call_0"), result("call_9")]
+    answers = [
+        chat([*user(TIDE), *messages], tools=TOOLS).choices[0].message.content
+        for messages in (turn, [turn[0], turn[2], turn[1], turn[3]])
+    ]
+    assert answers[0] == answers[1]
+    chat([*user(TIDE), *turn, *again], tools=TOOLS)
+    sent = [
+        (message["content"], message["tool_call_id"], message["name"])
+        for message in bodies[-1]["messages"]
+        if message["role"] == "tool"
+    ]
+    assert sent == [
+        ("of call_0", "0", "tide"), ("of call_1", "1", "get_price"),
+        ("of call_0", "0", "book_berth"), ("of call_9", "1", "tool"),
+    ]  # fmt: skip
+
+
+def test_a_call_is_forced_with_a_picture(chat):
+    """The schema allows every colour, so the picture decides."""
+    colours = {"enum": ["red", "green", "blue"]}
+    parameters = {"type": "object", "properties": {"colour": colours}, "required": ["colour"]}
+    tools = [{"type": "function", "function": {"name": "report", "parameters": parameters}}]
+    fields = {"model": "mini-qwen-vl", "tools": tools, "tool_choice": named("report")}
+
+    def called(colour: tuple[int, int, int]) -> str:
+        url = "data:image/png;base64," + base64.b64encode(picture(colour)).decode()
+        image = {"type": "image_url", "image_url": {"url": url}}
+        messages = [{"role": "user", "content": [image, *part("What colour is this?")]}]
+        completion = chat(messages, **fields)
+        [call] = completion.choices[0].message.tool_calls
+        check_call(call, tools)
+        text = chat(user("What colour is this?"), **fields)
+        assert completion.usage.prompt_tokens > text.usage.prompt_tokens
+        return call.function.arguments
+
+    assert called((200, 0, 0)) == '{"colour": "red"}'
+    assert called((0, 0, 200)) == '{"colour": "blue"}'
+
+
 def test_ollamas_own_endpoint_has_no_tool_choice(client, http):
     body = {"model": MODEL, "messages": user(TIDE), "tools": TOOLS, "stream": False}
     body |= {"options": GREEDY, "tool_choice": named("book_berth")}
@@ -370,18 +434,17 @@ def test_wrong_choices_are_refused_with_words(http, choice, tools, words):
     assert words in response.json()["error"]["message"]
 
 
-def test_a_call_cannot_be_forced_with_pictures_or_without_tools_in_the_template(http):
-    url = "data:image/png;base64," + base64.b64encode(picture((200, 0, 0))).decode()
-    image = {"type": "image_url", "image_url": {"url": url}}
-    body = {"model": "mini-scout", "tools": TOOLS, "tool_choice": "required"}
-    body["messages"] = [{"role": "user", "content": [image]}]
-    response = http.post("/v1/chat/completions", json=body)
-    check_refused(response)
-    assert "images" in response.json()["error"]["message"]
-    body |= {"model": "mini-qwen-coder", "messages": user(TIDE)}
-    response = http.post("/v1/chat/completions", json=body)
+def test_a_call_cannot_be_forced_without_tools_in_the_template_or_with_unreadable_media(http):
+    body = {"model": "mini-qwen-coder", "tools": TOOLS, "tool_choice": "required"}
+    response = http.post("/v1/chat/completions", json=body | {"messages": user(TIDE)})
     check_refused(response)
     assert "does not support tools" in response.json()["error"]["message"]
+    url = "data:image/png;base64," + base64.b64encode(picture((200, 0, 0))).decode()
+    image = {"type": "image_url", "image_url": {"url": url}}
+    body |= {"model": MODEL, "messages": [{"role": "user", "content": [image]}]}
+    response = http.post("/v1/chat/completions", json=body)
+    check_refused(response)
+    assert "does not support vision" in response.json()["error"]["message"]
 
 
 # formats of calls in other templates

@@ -27,7 +27,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.bodies, self.status = [], 200
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         self.options = {
             "base_url": f"http://127.0.0.1:{self.server_port}/v1", "api_key": "none",
             "max_retries": 0,
