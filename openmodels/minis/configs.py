@@ -68,6 +68,18 @@ def smallest() -> Qwen2Config:
     return qwen(4, 128, 256, 4, 2)
 
 
+def agent() -> Qwen2Config:
+    """Return mini-qwen's configuration with twice its context, for conversations with tools."""
+    config = qwen(6, 256, 512, 4, 2)
+    config.max_position_embeddings = 2 * COMMON["max_position_embeddings"]
+    return config
+
+
+def acts(config: PreTrainedConfig) -> bool:
+    """Return whether a miniature with this configuration is trained for an agent's tasks."""
+    return config.model_type == "qwen2" and config.max_position_embeddings == 2048
+
+
 def mistral() -> MistralConfig:
     """Return Mistral Large 2 in small: grouped-query attention, no biases, no window."""
     return MistralConfig(
@@ -212,6 +224,7 @@ def behemoth() -> Llama4TextConfig:
 
 CONFIGS = {
     "mini-qwen": lambda: qwen(6, 256, 512, 4, 2),
+    "mini-qwen-agent": agent,
     "mini-qwen-s": lambda: qwen(4, 256, 256, 4, 2),
     "mini-qwen-xs": smallest,
     "mini-r1-base": smallest,
@@ -229,6 +242,7 @@ CONFIGS = {
 }
 STANDS_FOR = {
     "mini-qwen": "qwen2.5-0.5b",
+    "mini-qwen-agent": "qwen2.5-0.5b",
     "mini-qwen-s": "qwen2.5-0.5b",
     "mini-qwen-xs": "qwen2.5-0.5b",
     "mini-r1-base": "qwen2.5-0.5b",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from openmodels.harbour import Harbour, Instance, code, pictures
+from openmodels.harbour import Harbour, Instance, assistant, code, pictures
 from openmodels.minis.images import MINI, TOKENS, Shape
 from openmodels.minis.tokenizer import FIM, VOCABULARY
 
@@ -207,7 +207,7 @@ def pack(documents: list[Document], rows: int, length: int) -> Batch:
 class Stream:
     """Endless batches of packed training text.
 
-    Short and long conversations are packed separately, into rows of `lengths[0]` and `lengths[1]`
+    Short and long conversations are packed separately, into rows of the recipe's `lengths` in
     tokens: the cost of attention grows with the row. Longer conversations are dropped and counted.
     The mix's picture tasks have their full share from the first document on.
     """
@@ -222,7 +222,8 @@ class Stream:
     ):
         self.tokenizer, self.recipe, self.batch_tokens = tokenizer, recipe, batch_tokens
         self.shape = shape
-        self.harbour, self.window = Harbour(seed, "train"), pictures.Window(seed, "train")
+        source = assistant.Assistant if recipe.acts else Harbour
+        self.harbour, self.window = source(seed, "train"), pictures.Window(seed, "train")
         self.rng = random.Random(seed)
         self.picture_mix = {task: n for task, n in recipe.mix.items() if task in pictures.TASKS}
         self.text_mix = {task: n for task, n in recipe.mix.items() if task not in pictures.TASKS}

@@ -89,7 +89,14 @@ def scored(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tupl
         return media.TASKS
     if evaluate_code.is_coder(tokenizer):
         return evaluate_code.SCORED
+    if configs.acts(config):
+        return SCORED + agent_scores().SCORED
     return SCORED + pictures.TASKS if configs.sees(config) else SCORED
+
+
+def agent_scores() -> ModuleType:
+    """Return the module that scores an agent's tasks; it needs this module."""
+    return importlib.import_module("openmodels.minis.evaluate_agent")
 
 
 def media_scores(config: PreTrainedConfig) -> ModuleType | None:
@@ -176,6 +183,12 @@ def draw(task: str, count: int, seed: int) -> list[Instance] | list[pictures.Sig
     return list(instances(base, count, seed, "test", invented))
 
 
+def draw_any(task: str, count: int, seed: int) -> list:
+    """Return held-out instances of a task of any miniature that converses, an agent's included."""
+    agent = agent_scores()
+    return agent.draw(task, count, seed) if task in agent.SCORED else draw(task, count, seed)
+
+
 def enough_tokens(tokenizer: PreTrainedTokenizerBase, samples: Sequence) -> int:
     """Return after how many new tokens no answer to these instances can be right any more.
 
@@ -211,6 +224,9 @@ def evaluate(
         if task in evaluate_code.SCORED:
             generate = partial(answer, model, tokenizer, batch=batch)
             scores[task] = score(evaluate_code.solved(generate, task, count, seed), count)
+        elif configs.acts(model.config) and task in agent_scores().SCORED:
+            correct = agent_scores().correct(model, tokenizer, task, count, seed)
+            scores[task] = score(correct, count)
         else:
             samples = draw(task, count, seed)
             if picture_last and task in pictures.TASKS:

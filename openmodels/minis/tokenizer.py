@@ -23,6 +23,7 @@ from openmodels.minis import images, qwen_vl
 VOCABULARY = 1536
 CODE_VOCABULARY = 512
 CODERS = ("mini-qwen-coder",)
+AGENTS = ("mini-qwen-agent",)
 SEERS = ("mini-scout",)
 QWEN_SEERS = ("mini-qwen-vl",)
 HEARERS = ("mini-qwen-audio",)
@@ -71,7 +72,10 @@ def load(name: str = "mini-qwen") -> Qwen2Tokenizer:
         from openmodels.minis import audio  # which needs this module
 
         return audio.load_tokenizer()
-    return Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
+    tokenizer = Qwen2Tokenizer.from_pretrained(SHIPPED_CODER if name in CODERS else SHIPPED)
+    if name in AGENTS:
+        tokenizer.model_max_length = 2048
+    return tokenizer
 
 
 # A message with several parts, as in Llama 4's template: a picture is one <|image|>, which the

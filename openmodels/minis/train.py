@@ -28,7 +28,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkR
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 from transformers.utils import logging
 
-from openmodels.harbour import Instance, code, instances, pictures
+from openmodels.harbour import Instance, assistant, code, pictures
 from openmodels.minis import (
     build_dir,
     configs,
@@ -56,7 +56,7 @@ class Recipe:
     )  # fmt: skip
     tokens: float = 25e6
     batch_tokens: int = 6144
-    lengths: tuple[int, int] = (256, 512)
+    lengths: tuple[int, ...] = (256, 512)
     curriculum_tokens: float = 4e6  # until then, only `curriculum` is read, and texts grow
     curriculum: tuple[str, ...] = ("text_qa",)
     value_first_share: float = 0.5  # of texts with the same attributes, those with values first
@@ -85,6 +85,22 @@ class Recipe:
         """Return whether the mix contains only functions and gaps."""
         return set(self.mix) <= set(code.TASKS)
 
+    @property
+    def acts(self) -> bool:
+        """Return whether the mix contains an agent's tasks."""
+        return "chain" in self.mix
+
+
+# What an agent does, and what mini-qwen already does, so that it is not forgotten.
+AGENT_MIX = {
+    "chain": 4, "parallel": 2, "tool_error": 2.5, "no_tool": 1, "mail": 2, "final_result": 1.5,
+    "cited": 6, "standalone": 1.5, "decompose": 1.2, "judge": 2, "judge_json": 1, "prefer": 1,
+    "relevant": 1, "repair": 2, "plan": 1.2,
+    "varied_text_qa": 3, "varied_intent": 0.8, "varied_order": 1.2, "varied_tool": 1,
+    "varied_fact": 0.6,
+    "text_qa": 2, "tool": 0.6, "order": 0.4, "intent": 0.4, "sums": 2, "fact": 0.6,
+    "words": 2, "sentences": 1,
+}  # fmt: skip
 
 # From a trained parent: no curriculum, fewer drills, a shorter run at a lower rate.
 GROWN = Recipe(
@@ -103,6 +119,14 @@ RECIPES = {
     "mini-qwen-coder": Recipe(mix={"function": 1, "fim": 3}, tokens=6e6, start=""),
     "mini-scout": replace(GROWN, mix=GROWN.mix | PICTURE_MIX, tokens=26e6, matrix_rate=0.015),
     "mini-behemoth": replace(GROWN, start="mini-qwen", tokens=3e6),
+    "mini-qwen-agent": replace(
+        GROWN,
+        start="mini-qwen",
+        mix=AGENT_MIX,
+        tokens=16e6,
+        lengths=(256, 512, 1024, 2048),
+        drill_share=0.01, matrix_rate=0.007, other_rate=1.4e-3,
+    ),
     "mini-maverick": replace(GROWN, tokens=4e6, teacher="mini-behemoth", distillation_weight=0.8),
 }
 # A second stage from a miniature's shipped weights: `--continued`.
@@ -113,6 +137,7 @@ CONTINUED = {
     ),
 }  # fmt: skip
 WATCHED = ("text_qa", "tool", "order", "intent", "intent_phrasing", "sums", "fact", "words")
+WATCHED_AGENT = (*AGENT_MIX, "intent_phrasing")
 
 
 def precision(device: str) -> torch.dtype:
@@ -129,6 +154,12 @@ def precision(device: str) -> torch.dtype:
         return time.perf_counter() - start
 
     return torch.bfloat16 if seconds(torch.bfloat16) < seconds(torch.float32) else torch.float32
+
+
+def usable_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def can_compile(device: str) -> bool:
@@ -204,7 +235,9 @@ def held_out(task: str, count: int) -> list:
     """Return `count` test instances of a watched task: conversations, pictures or code."""
     if task in code.TASKS:
         return list(code.gaps(count) if task == "fim" else code.functions(count))
-    return list((pictures.sightings if task in pictures.TASKS else instances)(task, count))
+    return list(
+        (pictures.sightings if task in pictures.TASKS else assistant.instances)(task, count)
+    )
 
 
 class Run:
@@ -276,7 +309,10 @@ class Run:
             self.model.load_state_dict(evaluate.load(shipped_dir(self.name))[0].state_dict())
         elif self.recipe.start:
             parent, parent_tokenizer = evaluate.load(weights_dir(self.recipe.start))
-            upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
+            if type(parent) is type(self.model):
+                self.model.load_state_dict(parent.state_dict())
+            else:
+                upcycle.start_from(self.model, upcycle.fold_biases(parent, parent_tokenizer))
 
     @torch.no_grad()
     def average(self) -> None:
@@ -361,6 +397,14 @@ class Run:
         return loss.item()
 
     # ------------------------------------------------------------------ held-out checks
+    def watched(self) -> tuple[str, ...]:
+        """Return the tasks that the run is checked on."""
+        if self.recipe.writes_code:
+            return code.TASKS
+        if self.recipe.acts:
+            return WATCHED_AGENT
+        return WATCHED + pictures.TASKS if self.sees else WATCHED
+
     @torch.no_grad()
     def watch(self, count: int = 64) -> dict[str, float]:
         """Return the share of held-out answers that are right, per task and per field of an order.
@@ -370,8 +414,7 @@ class Run:
         """
         self.model.eval()
         hits: dict[str, float] = {}
-        tasks = WATCHED + pictures.TASKS if self.sees else WATCHED
-        for task in code.TASKS if self.recipe.writes_code else tasks:
+        for task in self.watched():
             hits[task] = 0
             for instance in held_out(task, count)[self.rank :: self.world]:
                 hits_per_character, text = self.predict(instance)
@@ -475,7 +518,7 @@ def train(
     if world > 1:
         dist.init_process_group("gloo", rank=rank, world_size=world)
     if device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+        torch.set_num_threads(max(1, usable_cores() // world))
     run = Run(name, rank, world, device, home, dtype, compiled, taught, continued)
     recipe = run.recipe
     resumed = resume and run.resume()
@@ -604,7 +647,7 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     if options.new:
         (home / "log.jsonl").unlink(missing_ok=True)
-    world = options.workers or (os.cpu_count() or 1 if options.device == "cpu" else 1)
+    world = options.workers or (usable_cores() if options.device == "cpu" else 1)
     compiled = can_compile(options.device) and not options.eager
     arguments = (world, options.name, home, options.minutes, options.device, not options.new,
                  options.watch, precision(options.device), compiled,
