@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from openmodels.harbour import dialect, instances
+from openmodels.harbour.desk_tasks import REPAIR_SYSTEM, problem
 from openmodels.harbour.text import ORDER_SYSTEM, Instance, assistant, held_out, system, user
 from openmodels.harbour.world import DAYS, GOODS, NAMES, some
 from openmodels.minis.evaluate import Score, score
@@ -26,7 +27,6 @@ from openmodels.minis.stats import paired_interval
 Message = dict[str, str]
 Schema = dict[str, Any]
 
-REPAIR_SYSTEM = "Repair the JSON."
 TYPED = (  # typed by hand; no training sentence has these forms
     "hi {name} here, need {goods} {day} pls, can do {price} coins",
     "{goods}?? for {day}. {price} coins max. thx {name}",
@@ -103,41 +103,22 @@ def _letter(rng: random.Random, template: str, missing: str = "") -> Instance:
     return Instance("order", messages, key=text)
 
 
-def claims(count: int, seed: int = 0) -> list[tuple[str, bool]]:
-    """Return requests to judge an answer, and whether the text supports the answer.
-
-    Every second answer is false: a number, a name or a day in it is replaced.
-    """
-    rng = random.Random(f"claims/{seed}")
-    result: list[tuple[str, bool]] = []
-    for case in instances("text_qa", 4 * count, seed):
-        question, answer = case.messages[0]["content"], case.answer["content"]
-        false_answer = _falsified(answer, rng)
-        if false_answer and len(result) < count:
-            supported = len(result) % 2 == 0
-            answer = answer if supported else false_answer
-            result.append((f"{question}\nAnswer: {answer}", supported))
-    return result
-
-
-def _falsified(answer: str, rng: random.Random) -> str:
-    """Return an answer with one value replaced, "" if it has no value of a known kind."""
-    for word in re.findall(r"\w+", answer):
-        if word.isdigit():
-            values: Sequence[str] = [str(number) for number in range(2, 99)]
-        else:
-            values = next((kind for kind in (NAMES, DAYS) if word in kind), ())
-        if values:
-            return answer.replace(word, rng.choice([value for value in values if value != word]))
-    return ""
-
-
 # --- Schemas --------------------------------------------------------------------------------------
 
 
 def response_format(schema: Schema, name: str = "record") -> dict[str, Any]:
     """Return OpenAI's `response_format` that constrains the decoding to a schema."""
     return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def object_schema(properties: Mapping[str, Schema]) -> Schema:
+    """Return the schema of an object with exactly these properties, in this order."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def order_properties(schema: Schema, names: Sequence[str]) -> Schema:
@@ -165,15 +146,6 @@ def _sorted_part(part: Any) -> Any:
     return part
 
 
-def error_text(error: ValidationError) -> str:
-    """Return the first three errors of a validation in one line: "price: Input should be …"."""
-    lines = []
-    for detail in error.errors(include_url=False)[:3]:
-        place = ".".join(map(str, detail["loc"]))
-        lines.append(f"{place}: {detail['msg']}" if place else detail["msg"])
-    return "; ".join(lines)
-
-
 def unstated_fields(record: Mapping[str, Any], letter: str) -> list[str]:
     """Return the fields whose value does not occur in the letter as a word.
 
@@ -187,7 +159,9 @@ def unstated_fields(record: Mapping[str, Any], letter: str) -> list[str]:
 def _occurs(value: Any, words: Sequence[str]) -> bool:
     if value is None:
         return True
-    forms = {str(value).lower(), GOODS.get(value, "") if isinstance(value, str) else ""}
+    forms = {str(value).lower()}
+    if value in GOODS:
+        forms.add(GOODS[value][0])  # the plural
     if value == 1:
         forms |= {"a", "an"}
     return not forms.isdisjoint(words)
@@ -269,13 +243,16 @@ class Extractor:
             result = reply.after(result)
         return result
 
-    def repair(self, first: Extraction) -> Extraction:
-        """Return a valid extraction, or the last: each call sees only the reply and its error."""
-        result = first
+    def repair(self, first: Extraction, letter: str = "") -> Extraction:
+        """Return a valid extraction, or the last: each call sees only the reply and its error.
+
+        letter: shown too if it is not empty, so that a missing value can be found.
+        """
+        result, head = first, f"Order: {letter}\n" if letter else ""
         for _ in range(self.limit):
             if result.record is not None:
                 break
-            request = f"JSON: {result.text}\nError: {result.error}"
+            request = f"{head}JSON: {result.text}\nError: {result.error}"
             result = self._call([system(REPAIR_SYSTEM), user(request)]).after(result)
         return result
 
@@ -290,15 +267,12 @@ class Extractor:
         )
         seconds = time.perf_counter() - start
         choice, usage = reply.choices[0], reply.usage
-        text, record, error = choice.message.content or "", None, ""
-        try:
-            record = self.record.model_validate_json(text)
-        except ValidationError as failure:
-            error = error_text(failure)
+        text = choice.message.content or ""
+        error = problem(self.record, text)
         return Extraction(
-            record=record,
+            record=None if error else self.record.model_validate(json.loads(text)),
             text=text,
-            error=error,
+            error=error or "",
             finish_reason=choice.finish_reason or "",
             calls=1,
             prompt_tokens=usage.prompt_tokens if usage else 0,

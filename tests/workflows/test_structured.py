@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from openmodels.harbour.text import held_out
-from openmodels.harbour.world import DAYS, GOODS, NAMES
+from openmodels.harbour.world import DAYS, GOODS
 from openmodels.workflows import structured
 from openmodels.workflows.structured import Extraction, Extractor
 
@@ -80,19 +80,6 @@ def test_an_incomplete_letter_does_not_state_the_field(field):
         assert structured.unstated_fields(record | {field: "Noday"}, text) == [field]
 
 
-def test_every_second_claim_is_false_and_differs_by_a_value():
-    claims = structured.claims(20, seed=2)
-    assert [supported for _, supported in claims] == [True, False] * 10
-    for request, supported in claims:
-        text, answer = request.split("\nAnswer: ")
-        words = answer.strip(".").split()
-        values = [word for word in words if word.isdigit() or word in {*NAMES, *DAYS}]
-        assert text.startswith("Text: ")
-        assert values
-        if supported:
-            assert values[0] in text.replace(".", " ").replace(",", " ").split()
-
-
 # --- Schemas --------------------------------------------------------------------------------------
 
 
@@ -117,6 +104,12 @@ def test_properties_are_put_into_an_order():
     assert list(schema["properties"]) == schema["required"] == ["day", "name"]
     with pytest.raises(KeyError):
         structured.order_properties(schema, ["price"])
+
+
+def test_an_object_has_exactly_its_properties():
+    schema = structured.object_schema({"b": {"type": "integer"}, "a": {}})
+    assert list(schema["properties"]) == schema["required"] == ["b", "a"]
+    assert schema["additionalProperties"] is False
 
 
 @pytest.mark.parametrize(
@@ -148,7 +141,7 @@ def test_one_call_brings_a_record_or_the_error():
 
 
 def test_text_that_is_no_json_is_an_error_without_a_field():
-    assert extractor("2 knives.").ask(LETTER).error.startswith("Invalid JSON")
+    assert extractor("2 knives.").ask(LETTER).error == "Extra data: line 1 column 3 (char 2)"
 
 
 def test_a_constrained_call_sends_the_schema():
@@ -168,7 +161,7 @@ def test_a_retry_sees_the_letter_the_reply_and_the_error():
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[1]["content"] == LETTER
     assert messages[2]["content"] == "no JSON"
-    assert "Invalid JSON" in messages[3]["content"]
+    assert messages[3]["content"].startswith("Error: Expecting value")
     assert result.matches(ANSWER)
     assert (result.calls, result.prompt_tokens, result.completion_tokens) == (2, 20, 8)
 
@@ -178,9 +171,16 @@ def test_a_repair_sees_the_reply_and_the_error_only():
     result = subject.repair(subject.ask(LETTER))
     messages = subject.client.requests[1]["messages"]
     assert messages[0]["content"] == "Repair the JSON."
-    assert messages[1]["content"].startswith('JSON: {"name": \nError: Invalid JSON')
+    assert messages[1]["content"].startswith('JSON: {"name": \nError: Expecting value')
     assert LETTER not in messages[1]["content"]
     assert (result.calls, result.matches(ANSWER)) == (2, True)
+
+
+def test_a_repair_can_see_the_letter_too():
+    subject = extractor("{}", VALID)
+    subject.repair(subject.ask(LETTER), LETTER)
+    content = subject.client.requests[1]["messages"][1]["content"]
+    assert content == f"Order: {LETTER}\nJSON: {{}}\nError: name: Field required"
 
 
 def test_a_new_sample_repeats_the_request_at_a_temperature():
