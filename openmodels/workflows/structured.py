@@ -10,13 +10,15 @@ import json
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
 from pydantic import BaseModel
+from pydantic_core import from_json
 
+from openmodels import tables
 from openmodels.harbour import dialect, instances
 from openmodels.harbour.desk_tasks import REPAIR_SYSTEM, problem
 from openmodels.harbour.text import ORDER_SYSTEM, Instance, assistant, held_out, system, user
@@ -167,6 +169,25 @@ def _occurs(value: Any, words: Sequence[str]) -> bool:
     return not forms.isdisjoint(words)
 
 
+def partial_objects(
+    stream: Iterable[openai.types.chat.ChatCompletionChunk],
+) -> Iterator[dict[str, Any]]:
+    """Yield the fields of a streamed JSON object each time that they change.
+
+    A number may still grow, so only a field that another one follows is complete. Raises ValueError
+    for text that is not the beginning of a JSON object.
+    """
+    text, fields = "", {}
+    for chunk in stream:
+        text += chunk.choices[0].delta.content or "" if chunk.choices else ""
+        partial = from_json(text, allow_partial=True) if text.strip() else {}
+        if not isinstance(partial, dict):
+            raise ValueError(f"no JSON object: {text[:40]!r}")
+        if partial != fields:
+            fields = partial
+            yield fields
+
+
 # --- Extraction -----------------------------------------------------------------------------------
 
 
@@ -302,6 +323,11 @@ class Summary:
         spent = (self.prompt_tokens + self.completion_tokens) * self.right.n
         return spent / self.right.correct if self.right.correct else float("inf")
 
+    def intervals(self, name: str) -> dict[str, tuple[float, float, float]]:
+        """Return the rows of `plots.intervals` for both shares."""
+        shares = {"valid": self.valid, "right": self.right}
+        return {f"{name}: {k}": (r.correct / r.n, r.low, r.high) for k, r in shares.items()}
+
     def cells(self) -> list[str]:
         """Return the cells of a table's row, in the order of `HEADER` after its first column."""
         costs = (self.prompt_tokens, self.completion_tokens, self.milliseconds)
@@ -338,6 +364,14 @@ def summarise(results: Sequence[Extraction], answers: Sequence[Mapping[str, Any]
     )
 
 
+def table(
+    rows: Mapping[str, tuple[Sequence[Extraction], Sequence[Mapping[str, Any]]]],
+) -> str:
+    """Return a table as text: a row per label, from its extractions and their right answers."""
+    cells = [(name, *summarise(*pair).cells()) for name, pair in rows.items()]
+    return tables.as_text([HEADER, *cells])
+
+
 def matches(results: Sequence[Extraction], answers: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Return per letter whether its record is right; raises ValueError for unequal lengths."""
     return [result.matches(answer) for result, answer in zip(results, answers, strict=True)]
@@ -364,6 +398,31 @@ def cheapest(
         return "none"
     candidates = [name for name, right in outcomes.items() if paired_interval(right, best)[2] >= 0]
     return min(candidates, key=lambda name: _tokens(methods[name]))
+
+
+DECISION_HEADER = (
+    "letters",
+    "most right",
+    "cheapest, not clearly worse",
+    "right",
+    "tokens per right",
+)
+
+
+def decide(
+    methods: Mapping[str, Sequence[Extraction]], answers: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return a row's cells after the first: the best method, the cheapest one, and its cost.
+
+    See `cheapest`. If no method has a right record, the row says to send the letters to a person.
+    """
+    choice = cheapest(methods, answers)
+    if choice == "none":
+        return ["none", "none: send to a person", "0", "–"]
+    best = max(methods, key=lambda name: sum(matches(methods[name], answers)))
+    summary = summarise(methods[choice], answers)
+    right = f"{summary.right.correct} of {summary.right.n}"
+    return [best, choice, right, f"{summary.tokens_per_right:.0f}"]
 
 
 def _tokens(results: Sequence[Extraction]) -> int:

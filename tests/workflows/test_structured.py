@@ -241,3 +241,38 @@ def test_the_cheapest_method_is_not_clearly_worse():
     }
     assert structured.cheapest(methods, answers) == "nearly"
     assert structured.cheapest({"bad": methods["bad"]}, answers) == "none"
+
+
+def test_a_decision_names_the_best_method_and_the_cheapest():
+    right, answers = Order(**ANSWER), [ANSWER] * 40
+    methods = {
+        "good": [extraction(right, 50)] * 40,
+        "nearly": [extraction(right, 39)] * 39 + [extraction(None, 39)],
+    }
+    assert structured.decide(methods, answers) == ["good", "nearly", "39 of 40", "40"]
+    failed = {"bad": [extraction(None)] * 40}
+    assert structured.decide(failed, answers) == ["none", "none: send to a person", "0", "–"]
+    assert len(structured.DECISION_HEADER) == 5
+
+
+def test_a_table_has_a_row_per_label():
+    lines = structured.table({"all": ([extraction(Order(**ANSWER))], [ANSWER])}).splitlines()
+    assert lines[0].split() == " ".join(structured.HEADER).split()
+    assert lines[1].startswith("all     100 (21–100)")
+    rows = structured.summarise([extraction(None)], [ANSWER]).intervals("all")
+    assert list(rows) == ["all: valid", "all: right"]
+    assert rows["all: valid"][0] == 0
+
+
+def chunks(*texts: str | None) -> list[SimpleNamespace]:
+    deltas = [SimpleNamespace(delta=SimpleNamespace(content=text)) for text in texts]
+    return [*(SimpleNamespace(choices=[delta]) for delta in deltas), SimpleNamespace(choices=[])]
+
+
+def test_a_streamed_object_grows_field_by_field():
+    parts = list(structured.partial_objects(chunks('{"a": ', "1", '2, "b', '": "x"', None, "}")))
+    assert parts == [{"a": 1}, {"a": 12}, {"a": 12, "b": "x"}]
+    with pytest.raises(ValueError, match="no JSON object"):
+        list(structured.partial_objects(chunks("[1")))
+    with pytest.raises(ValueError):
+        list(structured.partial_objects(chunks("No idea.")))
