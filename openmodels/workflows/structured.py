@@ -379,9 +379,8 @@ def matches(results: Sequence[Extraction], answers: Sequence[Mapping[str, Any]])
 
 def points(new: Sequence[bool], old: Sequence[bool]) -> str:
     """Return the difference of two shares on the same letters: "+7 points (+3 to +12)"."""
-    return "{:+.0f} points ({:+.0f} to {:+.0f})".format(
-        *(100 * x for x in paired_interval(new, old))
-    )
+    difference, low, high = (round(100 * value) for value in paired_interval(new, old))
+    return f"{difference:+d} points ({low:+d} to {high:+d})"
 
 
 def cheapest(
