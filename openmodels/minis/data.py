@@ -185,17 +185,18 @@ def pointing(
     in sentences.
     """
     opening, citing, closing, digits = brackets
-    passages, ids = [], []
-    count, size = rng.randint(2, 6), length // 12
+    count, size = rng.randint(2, 6), round((length / 8) ** rng.random())  # short and long ones
+    ids, pieces = [], []
     for number in range(count):
-        tokens = [rng.randrange(20, vocabulary) for _ in range(rng.randint(size // 2, size))]
-        passages.append(tokens)
+        tokens = rng.sample(range(20, vocabulary), rng.randint(-(-size // 2), size))
         ids += [opening, digits[number], closing, *tokens]
+        while tokens:
+            width = rng.randint(1, 3)
+            pieces.append((tokens[:width], number))
+            tokens = tokens[width:]
     weights = [0.0] * len(ids)
-    while len(ids) < length:
-        number = rng.randrange(count)
-        start = rng.randrange(len(passages[number]) - 2)
-        piece = passages[number][start : start + rng.randint(1, 3)]
+    rng.shuffle(pieces)  # each once: a repeated piece's number could be copied from its citation
+    for piece, number in pieces:
         ids += [*piece, citing, digits[number], closing]
         weights += [0.0] * (len(piece) + 1) + [1.0, 0.0]
     return Document(ids[:length], weights[:length])
