@@ -194,7 +194,8 @@ async def serve_http(server: MCPServer, port: int = 0) -> AsyncIterator[str]:
 
     port: 0 takes a free one. A request that names another host or comes from another web page is
     refused: without this check, any page in your browser could reach the server through a name
-    that resolves to 127.0.0.1 (DNS rebinding).
+    that resolves to 127.0.0.1 (DNS rebinding). Raises OSError for a port in use, and RuntimeError
+    if the server does not start.
     """
     listener = socket.create_server((HOST, port))
     name = f"{HOST}:{listener.getsockname()[1]}"
