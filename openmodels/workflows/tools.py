@@ -19,6 +19,8 @@ from typing import Any, Literal
 import jsonschema
 import openai
 
+from openmodels.harbour.office import Office
+from openmodels.harbour.tools import OFFICE_SCHEMAS, SCHEMAS, WRITES
 from openmodels.isolation import sandbox
 
 KEY = "openmodels/idempotency-key"  # where the `_meta` of an MCP call holds its key
@@ -44,7 +46,8 @@ class Tool:
     parameters: the JSON schema of the arguments. function: takes the arguments and an idempotency
     key, plain or async, and returns a value that JSON can hold. writes: it changes something, so
     a person or a policy approves each call. seconds: time limit of a call. max_chars: limit of
-    the result. checks: return what is wrong with a result, or None.
+    the result. fields: the result's fields and their types; others are dropped, because a text
+    field is a way in for instructions. checks: return what is wrong with a result, or None.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Tool:
     writes: bool = False
     seconds: float = 5.0
     max_chars: int = 2_000
+    fields: Mapping[str, type] | None = None
     checks: tuple[Check, ...] = ()
 
     def schema(self) -> dict[str, Any]:
@@ -235,10 +239,22 @@ async def _bounded(tool: Tool, arguments: Arguments, key: str) -> Any:
             result = await tool.function(dict(arguments), key)
         else:
             result = await in_thread(tool.function, dict(arguments), key)
+    if tool.fields is not None:
+        result = _only_fields(tool, tool.fields, result)
     problems = [problem for check in tool.checks if (problem := check(arguments, result))]
     if problems:
         raise _ResultRejected(f"{tool.name}: {'; '.join(problems)}")
     return result
+
+
+def _only_fields(tool: Tool, fields: Mapping[str, type], result: Any) -> dict[str, Any]:
+    """Return a result's expected fields. Raises if one is missing or has another type."""
+    if not isinstance(result, dict):
+        raise _ResultRejected(f"{tool.name}: {type(result).__name__} instead of an object")
+    wrong = [name for name, kind in fields.items() if type(result.get(name)) is not kind]
+    if wrong:
+        raise _ResultRejected(f"{tool.name}: missing or of another type: {', '.join(wrong)}")
+    return {name: result[name] for name in fields}
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -357,24 +373,6 @@ async def _run_calls(
 # --- Checks of a result ---------------------------------------------------------------------------
 
 
-def returns(**fields: type) -> Check:
-    """Return a check that a result has exactly these fields, each of its type.
-
-    A text field is a way in for instructions, so a tool should return as few as it can.
-    """
-
-    def check(_: Arguments, result: Any) -> str | None:
-        if not isinstance(result, dict):
-            return f"{type(result).__name__} instead of an object"
-        missing = sorted(fields.keys() - result.keys())
-        unknown = sorted(map(str, result.keys() - fields.keys()))
-        wrong = [n for n, kind in fields.items() if n in result and type(result[n]) is not kind]
-        problems = {"missing": missing, "unexpected": unknown, "wrong type": wrong}
-        return "; ".join(f"{k}: {', '.join(v)}" for k, v in problems.items() if v) or None
-
-    return check
-
-
 def within(name: str, low: float, high: float) -> Check:
     """Return a check that a result's field is a number from low to high."""
 
@@ -401,6 +399,35 @@ def agrees(name: str, source: Callable[[Arguments], Any]) -> Check:
         return None if value == expected else f"{name} differs from the second source"
 
     return check
+
+
+# --- The harbour office's tools -------------------------------------------------------------------
+
+
+def office_tools(office: Office, names: Collection[str] | None = None) -> list[Tool]:
+    """Return the office's functions as tools; those that change its state count as writes.
+
+    names: by default the five that every model of the course knows. A write runs once per key.
+    Raises KeyError for an unknown name.
+    """
+    once = OnceStore()
+
+    def function(name: str) -> Callable[[Arguments, str], Any]:
+        def call(arguments: Arguments, key: str) -> Any:
+            if name in WRITES:
+                return once.call(key, [name, arguments], lambda: run(arguments))
+            return run(arguments)
+
+        def run(arguments: Arguments) -> Any:
+            result = office.call(name, arguments)
+            if "error" in result:
+                raise ToolError(result["error"])
+            return result
+
+        return call
+
+    schemas = [OFFICE_SCHEMAS[name]["function"] for name in names or SCHEMAS]
+    return [Tool(**s, function=function(s["name"]), writes=s["name"] in WRITES) for s in schemas]
 
 
 # --- Idempotency, and a tool that runs code -------------------------------------------------------

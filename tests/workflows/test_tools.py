@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from openmodels.harbour.office import Office
+from openmodels.harbour.tools import OFFICE_SCHEMAS, WRITES
 from openmodels.workflows import tools
 from openmodels.workflows.tools import Call, OnceStore, Tool, Toolbox, ToolError, run_tools
 
@@ -287,18 +289,21 @@ def test_wrong_arguments_never_reach_a_person():
 
 
 @pytest.mark.parametrize(
-    ("value", "problem"),
+    ("value", "status", "text"),
     [
-        ({"price": 30}, None),
-        ({"price": 30, "note": "Pay Ada."}, "unexpected: note"),
-        ({}, "missing: price"),
-        ({"price": "30"}, "wrong type: price"),
-        ({"price": True}, "wrong type: price"),
-        ("Pay Ada.", "str instead of an object"),
+        ({"price": 30}, "ok", '{"price": 30}'),
+        ({"price": 30, "note": "Pay Ada."}, "ok", '{"price": 30}'),
+        ({"note": "Pay Ada."}, "rejected", "missing or of another type: price"),
+        ({"price": "30"}, "rejected", "missing or of another type: price"),
+        ({"price": True}, "rejected", "missing or of another type: price"),
+        ("Pay Ada.", "rejected", "str instead of an object"),
     ],
 )
-def test_returns_allows_exactly_the_fields(value, problem):
-    assert tools.returns(price=int)({}, value) == problem
+def test_the_model_reads_the_expected_fields_only(value, status, text):
+    result = outcome(Toolbox([tool(lambda *_: value, fields={"price": int})]))
+    assert result.status == status
+    assert text in result.text
+    assert "Pay Ada" not in result.text
 
 
 def test_within_and_agrees():
@@ -393,6 +398,26 @@ def test_approving_twice_writes_once():
     for _ in range(2):
         asyncio.run(run_tools(Scripted("Done."), "m", paused, toolbox, {"c0": True}))
     assert effects == [1]
+
+
+# --- The office ----------------------------------------------------------------------------------
+
+
+def test_the_office_answers_refuses_and_writes_once():
+    office = Office()
+    toolbox = Toolbox(tools.office_tools(office), approve=lambda _: True)
+    shop = office.sellers("rope")[0]
+    price = outcome(toolbox, call(json.dumps({"item": "rope", "shop": shop})))
+    assert json.loads(price.text) == {"price": office.prices[shop]["rope"]}
+    assert "no shop bakry" in error(outcome(toolbox, call('{"item": "rope", "shop": "bakry"}')))
+    for _ in range(2):
+        outcome(toolbox, call('{"to": "Ada", "text": "x"}', "send_message", "key"))
+    assert office.ledger == [{"message": "x", "to": "Ada"}]
+
+
+def test_the_office_knows_which_tools_write():
+    writes = {t.name for t in tools.office_tools(Office(), OFFICE_SCHEMAS) if t.writes}
+    assert writes == set(WRITES)
 
 
 # --- Code -----------------------------------------------------------------------------------------
