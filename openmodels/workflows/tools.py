@@ -80,6 +80,12 @@ class Call:
     key: str
 
 
+def make_call(tool: str, /, **arguments: Any) -> Call:
+    """Return a call as a model could generate it, with an id and a key of its own."""
+    identity = uuid.uuid4().hex
+    return Call(identity, tool, json.dumps(arguments), identity)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A finished call: its status, the text that the model reads, the attempts and the seconds."""
