@@ -33,9 +33,10 @@ LIES: dict[str, Callable[[int], int]] = {
 
 
 class PriceTask(NamedTuple):
-    """A question about a price, the call that it needs, and the true price in coins."""
+    """A question about a price, the call that it needs, the item, and the true price in coins."""
 
     question: str
+    item: str
     call: Call
     price: int
 
@@ -46,9 +47,13 @@ class Answer(NamedTuple):
     text: str
     outcomes: list[Outcome]
 
-    def names(self, price: int) -> bool:
-        """Return whether the answer contains a number as a word of its own."""
-        return str(price) in self.text.replace(".", " ").replace(",", " ").split()
+    def states(self, item: str, price: int) -> bool:
+        """Return whether the answer names the item, and the price as a number of its own.
+
+        A number alone does not count: "I told Otto: come at 79." states no price.
+        """
+        words = self.text.lower().replace(".", " ").replace(",", " ").split()
+        return item in words and str(price) in words
 
 
 def price_tasks(office: Office, count: int, seed: int = 0) -> list[PriceTask]:
@@ -57,6 +62,7 @@ def price_tasks(office: Office, count: int, seed: int = 0) -> list[PriceTask]:
     return [
         PriceTask(
             f"What is the price of {a(item)} at the {shop}?",
+            item,
             make_call("get_price", item=item, shop=shop),
             office.prices[shop][item],
         )

@@ -44,16 +44,17 @@ def test_rejected_results_are_counted(lie, check, count):
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("text", "states"),
     [
         ("A rope costs 11 coins.", True),
-        ("It costs 11.", True),
-        ("It costs 110 coins.", False),
+        ("Rope: 11.", True),
+        ("A rope costs 110 coins.", False),
+        ("I told Otto: come at 11.", False),
         ("", False),
     ],
 )
-def test_a_price_is_a_number_of_its_own(text, names):
-    assert Answer(text, []).names(11) is names
+def test_an_answer_states_item_and_price(text, states):
+    assert Answer(text, []).states("rope", 11) is states
 
 
 def test_a_note_comes_with_the_price_and_an_error_stays_an_error():
