@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Answer(NamedTuple):
 
         A number alone does not count: "I told Otto: come at 79." states no price.
         """
-        words = self.text.lower().replace(".", " ").replace(",", " ").split()
+        words = re.findall(r"\w+", self.text.lower())
         return item in words and str(price) in words
 
 
