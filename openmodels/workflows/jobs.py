@@ -45,12 +45,14 @@ CHUNK = 8  # documents in one pass of the model
 MEMORY = "1.5GB"  # a worker that uses more is restarted
 FINAL = ("right", "wrong", "failed")
 RETRY = "retry"  # the state of a document whose error may pass
+ENDED = ("finished", "error", "cancelled")  # of a future; a "lost" one is computed again
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 POLL = 0.2  # seconds between two looks for slow batches
 NO_PAGES = {  # Dask opens an HTTP port even without a dashboard
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
+RESULT_SECONDS = 2.0  # limit for fetching a finished batch from its worker
 START_SECONDS = 60  # limit for the first worker to connect
 
 SCHEMA = """
@@ -381,8 +383,8 @@ class _Run:
         try:
             while self.missing:
                 self._send_waiting()
-                with contextlib.suppress(queue.Empty):
-                    self._receive(self.returned.get(timeout=POLL))
+                for future in self._finished():
+                    self._receive(future)
                 self._copy_slow()
         finally:
             self.client.cancel(list(self.sent))
@@ -407,18 +409,37 @@ class _Run:
         self.report.batches += 1
         self.report.most_in_flight = max(self.report.most_in_flight, len(self.sent))
 
+    def _finished(self) -> list[Future]:
+        """Wait a moment for a batch; return those that are finished or have failed.
+
+        The callback only ends the wait. The status decides, because Dask calls back at most once,
+        which may be before the batch's worker dies.
+        """
+        with contextlib.suppress(queue.Empty):
+            self.returned.get(timeout=POLL)
+        return [future for future in self.sent if future.status in ENDED]
+
     def _receive(self, future: Future) -> None:
         """Save the outcomes of a batch, or decide what to do with a batch that brought none."""
-        batch = self.sent.pop(future, None)
-        if batch is None:
+        from distributed import TimeoutError as TooLong
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        batch = self.sent.pop(future)
+        try:
+            outcomes = future.result(timeout=RESULT_SECONDS)
+        except TooLong:  # the worker died with the result, and Dask computes it again
+            self.sent[future] = batch
             return
-        if future.status == "finished":
-            self.durations.append(time.monotonic() - batch.sent_at)
-            self._save(batch, future.result())
-        elif future.status == "error":
-            self._lose(batch, future.exception())
-        else:  # the scheduler dropped it
+        except FutureCancelledError:
             self.waiting.append(batch)
+        except KilledWorker:
+            self._lose(batch)
+        except Exception as error:
+            raise RuntimeError(f"the work raised {type(error).__name__}: {error}") from error
+        else:
+            self.durations.append(time.monotonic() - batch.sent_at)
+            self._save(batch, outcomes)
         if self.on_batch:
             self.on_batch(self.report)
 
@@ -443,12 +464,8 @@ class _Run:
         self.report.repeated += len(final) - new
         self.missing -= {outcome.document for outcome in final}
 
-    def _lose(self, batch: _Batch, error: BaseException) -> None:
-        """Suspect the documents of a batch that killed its workers. Raises RuntimeError if not."""
-        from distributed.scheduler import KilledWorker
-
-        if not isinstance(error, KilledWorker):
-            raise RuntimeError(f"the work raised {type(error).__name__}: {error}") from error
+    def _lose(self, batch: _Batch) -> None:
+        """Suspect each document of a batch that killed its workers."""
         self.report.lost += 1
         if batch.alone:
             detail = "the worker process died each time"
@@ -482,7 +499,7 @@ class _Run:
                     batch.documents, batch.attempt, batch.alone, True, batch.sent_at
                 )
                 copy = _Batch(batch.documents, batch.attempt + 1, batch.alone, True)
-                self._send(copy, workers=others)
+                self._send(copy, workers=others, allow_other_workers=True)
                 self.report.copies += 1
 
 

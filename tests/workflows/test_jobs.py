@@ -49,9 +49,15 @@ def light(documents, attempt, faults=None, folder=None):
 
 
 @pytest.fixture(scope="module")
-def client():
+def cluster():
     with jobs.local_cluster(2) as client:
         yield client
+
+
+@pytest.fixture
+def client(cluster):
+    cluster.wait_for_workers(2, timeout=100)  # those that the test before killed come back
+    return cluster
 
 
 @pytest.fixture
