@@ -48,9 +48,11 @@ RETRY = "retry"  # the state of a document whose error may pass
 ENDED = ("finished", "error", "cancelled")  # of a future; a "lost" one is computed again
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 POLL = 0.2  # seconds between two looks for slow batches
-NO_PAGES = {  # Dask opens an HTTP port even without a dashboard
-    "distributed.scheduler.http.routes": [],
+SETTINGS = {  # of a local cluster
+    "distributed.scheduler.http.routes": [],  # Dask opens an HTTP port even without a dashboard
     "distributed.worker.http.routes": [],
+    # A worker that restarts slowly on a busy machine would be given up after 15 seconds.
+    "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
 RESULT_SECONDS = 2.0  # limit for fetching a finished batch from its worker
 START_SECONDS = 60  # limit for the first worker to connect
@@ -518,7 +520,7 @@ def local_cluster(workers: int = 2) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set(NO_PAGES),
+        dask.config.set(SETTINGS),
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
         LocalCluster(
             host="127.0.0.1",
