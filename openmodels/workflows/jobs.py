@@ -337,11 +337,13 @@ def run(
     store: Store,
     policy: Policy = DEFAULT_POLICY,
     on_batch: Callable[[Report], object] | None = None,
+    workers: Sequence[str] | None = None,
 ) -> Report:
     """Evaluate the documents that `store` lacks on the workers of `client`; return the report.
 
     work: a function the workers can import, or a `functools.partial` of one. It returns an outcome
     for each document; an exception of it ends the run. on_batch: called after each batch.
+    workers: the addresses to use, if not all; slow batches then get no copy.
 
     If a worker dies, Dask sends its batches to another one. A batch that loses several workers is
     suspect: its documents are sent one at a time, and a document that does it again is recorded as
@@ -349,7 +351,8 @@ def run(
 
     Raises RuntimeError if the work raises or no worker connects.
     """
-    return _Run(client, work, store, policy, on_batch).finish(store.missing(documents))
+    run = _Run(client, work, store, policy, on_batch, workers)
+    return run.finish(store.missing(documents))
 
 
 class _Run:
@@ -361,9 +364,11 @@ class _Run:
         work: Work,
         store: Store,
         policy: Policy,
-        on_batch: Callable[[Report], object] | None,
+        on_batch: Callable[[Report], object] | None = None,
+        workers: Sequence[str] | None = None,
     ) -> None:
         self.client, self.work, self.store, self.policy = client, work, store, policy
+        self.workers = workers
         self.on_batch, self.report = on_batch, Report()
         self.waiting: deque[_Batch] = deque()
         self.suspects: deque[_Batch] = deque()
@@ -395,7 +400,8 @@ class _Run:
 
     def _send_waiting(self) -> None:
         """Send batches up to the limit; suspects go last, and one at a time."""
-        limit = self.policy.in_flight * max(1, len(self.client.nthreads()))
+        workers = len(self.client.nthreads() if self.workers is None else self.workers)
+        limit = self.policy.in_flight * max(1, workers)
         while self.waiting and len(self.sent) < limit:
             self._send(self.waiting.popleft())
         if self.suspects and not self.waiting and not self.sent:
@@ -403,6 +409,7 @@ class _Run:
 
     def _send(self, batch: _Batch, **options: Any) -> None:
         batch = _Batch(batch.documents, batch.attempt, batch.alone, batch.copied)  # sent now
+        options = {"workers": self.workers} | options
         future = self.client.submit(
             self.work, batch.documents, batch.attempt, pure=False, **options
         )
@@ -496,7 +503,7 @@ class _Run:
         holders = self.client.processing()
         for future, batch in slow:
             others = [worker for worker, keys in holders.items() if future.key not in keys]
-            if others:
+            if others and self.workers is None:
                 self.sent[future] = _Batch(
                     batch.documents, batch.attempt, batch.alone, True, batch.sent_at
                 )
