@@ -109,12 +109,13 @@ async def measure(server: Engine | str, slots: int, requests: int = 32, **body: 
 
     await seconds(1)  # to warm up
     short, long = await seconds(1), await seconds(33)
-    prompt_tokens = requests * _count_tokens(f"0. {FILLER * 16}")
+    prompt_tokens = requests * count_tokens(f"0. {FILLER * 16}")
     decode = requests * 32 / max(long - short, 1e-9)
     return Speed(prompt_tokens / short, decode, slots, f"measured here, {requests} requests")
 
 
-def _count_tokens(text: str) -> int:
+def count_tokens(text: str) -> int:
+    """Return the tokens of a text for mini-qwen."""
     from transformers import AutoTokenizer
 
     from openmodels import minis

@@ -54,6 +54,7 @@ SETTINGS = {  # of a local cluster
     # A worker that restarts slowly on a busy machine would be given up after 15 seconds.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
+FORGOTTEN_SECONDS = 5.0  # without a returned batch, before looking whether workers are idle
 RESULT_SECONDS = 2.0  # limit for fetching a finished batch from its worker
 START_SECONDS = 60  # limit for the first worker to connect
 
@@ -376,6 +377,7 @@ class _Run:
         self.returned: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.durations: list[float] = []  # seconds from sending to return
         self.missing: set[int] = set()
+        self.last_return = 0.0
 
     def finish(self, documents: Sequence[int]) -> Report:
         """Run until no document is missing."""
@@ -387,11 +389,17 @@ class _Run:
         for start in range(0, len(documents), size):
             self.waiting.append(_Batch(tuple(documents[start : start + size]), attempt=1))
         self.missing, begin = set(documents), time.monotonic()
+        self.last_return = begin
         try:
             while self.missing:
                 self._send_waiting()
-                for future in self._finished():
+                finished = self._finished()
+                for future in finished:
                     self._receive(future)
+                if finished:
+                    self.last_return = time.monotonic()
+                elif time.monotonic() - self.last_return > FORGOTTEN_SECONDS:
+                    self._send_forgotten()
                 self._copy_slow()
         finally:
             self.client.cancel(list(self.sent))
@@ -483,6 +491,20 @@ class _Run:
         suspects = [number for number in batch.documents if number in self.missing]
         self.report.retried += len(suspects)
         self.suspects += [_Batch((number,), batch.attempt + 1, alone=True) for number in suspects]
+
+    def _send_forgotten(self) -> None:
+        """Send every batch again if all workers are idle: the scheduler lost track of them.
+
+        This happens when workers die while the scheduler moves their batches.
+        """
+        self.last_return = time.monotonic()
+        if not self.client.nthreads() or any(self.client.processing().values()):
+            return
+        forgotten = list(self.sent.items())
+        self.client.cancel([future for future, _ in forgotten])
+        self.sent.clear()
+        for _, batch in forgotten:
+            (self.suspects if batch.alone else self.waiting).append(batch)
 
     def _copy_slow(self) -> None:
         """Send a copy of each slow batch to other workers, once nothing else waits.

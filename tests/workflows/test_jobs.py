@@ -14,6 +14,7 @@ import cloudpickle
 import httpx
 import psutil
 import pytest
+from distributed import Future
 
 from openmodels.workflows import jobs
 from openmodels.workflows.jobs import Outcome, Policy, Store
@@ -175,6 +176,21 @@ def test_a_slow_batch_gets_a_copy_and_counts_once(client, store):
     assert time.monotonic() - begin < 50, "the run waited for the slow batch"
     assert (report.copies, report.documents) == (1, 60)
     client.restart(wait_for_workers=True)  # ends the sleeping worker
+
+
+def test_a_batch_that_the_scheduler_lost_is_sent_again(client, store, monkeypatch):
+    monkeypatch.setattr(jobs, "FORGOTTEN_SECONDS", 0.5)
+    submit, lost = client.submit, []
+
+    def submit_but_lose_the_first(*arguments, **options):
+        if lost:
+            return submit(*arguments, **options)
+        lost.append(client.submit.__name__)
+        return Future("never submitted", client)
+
+    monkeypatch.setattr(client, "submit", submit_but_lose_the_first)
+    report = jobs.run(client, light, range(30), store, Policy(batch=10))
+    assert lost and report.documents == 30 and report.batches == 4
 
 
 @pytest.mark.parametrize(
