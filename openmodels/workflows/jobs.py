@@ -51,6 +51,7 @@ POLL = 0.2  # seconds between two looks for slow batches
 SETTINGS = {  # of a local cluster
     "distributed.scheduler.http.routes": [],  # Dask opens an HTTP port even without a dashboard
     "distributed.worker.http.routes": [],
+    "distributed.scheduler.worker-saturation": "inf",  # `run` limits what is sent, not Dask
     # A worker that restarts slowly on a busy machine would be given up after 15 seconds.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
