@@ -208,7 +208,8 @@ def mean_wait(rate: float, service_seconds: float, servers: int) -> float:
 def wait_within(rate: float, service_seconds: float, servers: int, share: float = 0.95) -> float:
     """Return the seconds that `share` of the requests wait at most in an M/M/c queue; inf if full.
 
-    P(wait > t) = C * exp(-(c/s - rate) * t), with C from `waiting_probability`.
+    P(wait > t) = C * exp(-(c/s - rate) * t), with C from `waiting_probability`. Raises ValueError
+    for a share that is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, not {share}")

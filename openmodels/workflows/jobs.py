@@ -341,7 +341,7 @@ def run(
     on_batch: Callable[[Report], object] | None = None,
     workers: Sequence[str] | None = None,
 ) -> Report:
-    """Evaluate the documents that `store` lacks on the workers of `client`; return the report.
+    """Run `work` on the documents that `store` lacks, on the workers of `client`; return a report.
 
     work: a function the workers can import, or a `functools.partial` of one. It returns an outcome
     for each document; an exception of it ends the run. on_batch: called after each batch.
