@@ -1,5 +1,6 @@
 """Capacity plans: the queue against a simulation, and sizes and costs by hand."""
 
+import asyncio
 import math
 import random
 from dataclasses import replace
@@ -7,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from openmodels import catalog, sizing
+from openmodels.gguf import export
 from openmodels.serving import load_generator
+from openmodels.serving.engine import Engine
 from openmodels.workflows import capacity
 from openmodels.workflows.capacity import Demand, Plan, Speed, Target
 
@@ -143,6 +146,13 @@ def test_a_computed_speed_follows_bandwidth_and_operations():
         capacity.computed_speed("qwen2.5-72b", "L40S", DEMAND, teraflops=362)
     with pytest.raises(ValueError, match="no memory"):
         capacity.computed_speed("qwen2.5-7b", "Apple M4 Max", DEMAND, teraflops=1)
+
+
+def test_a_server_here_is_measured():
+    with Engine(export.gguf_file("mini-qwen"), slots=2, threads=1, context=512) as engine:
+        speed = asyncio.run(capacity.measure(engine, slots=2, requests=4))
+    assert (speed.slots, speed.source) == (2, "measured here, 4 requests")
+    assert speed.prefill > speed.decode > 0
 
 
 def test_costs_come_from_the_catalogue():
