@@ -636,8 +636,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     work = functools.partial(evaluate, model=options.model)
 
+    printed = 0
+
     def progress(report: Report) -> None:
-        if report.batches % 10 == 0:
+        nonlocal printed
+        if report.batches >= printed + 10:
+            printed = report.batches
             print(f"{report.documents:,} documents", flush=True)
 
     source = (
