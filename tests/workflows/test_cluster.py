@@ -66,5 +66,4 @@ def test_the_guide_starts_a_cluster_and_runs_the_script_on_it(tmp_path):
 
 def test_the_guide_names_the_command_and_what_was_not_run():
     assert "--scheduler tls://HEAD:8786" in GUIDE and "--plain" in GUIDE
-    assert re.search(r"On 2026-\d\d-\d\d with `distributed` 2026", GUIDE)
-    assert "was not\navailable" in GUIDE
+    assert "several machines was not available" in " ".join(GUIDE.split())
