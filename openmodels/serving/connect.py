@@ -46,6 +46,16 @@ def connect(host: str | None = None) -> ollama.Client:
     Raises ConnectionError if a host is named and does not respond, ValueError if it is no address,
     and RuntimeError with the stand-in's last lines of output if it does not start.
     """
+    server, reason = find_server(host)
+    print(f"{describe(server)}: {reason}")
+    return ollama_client(server)
+
+
+def find_server(host: str | None = None) -> tuple[Found, str]:
+    """Return the server that `connect` uses, and why; the stand-in is started if none responds.
+
+    Raises ConnectionError, ValueError and RuntimeError as `connect` does.
+    """
     named = host or ollama_host.clean(os.environ.get("OLLAMA_HOST"))
     server = ask(ollama_host.address(named) if named else DEFAULT)
     if server is None and named:
@@ -54,11 +64,19 @@ def connect(host: str | None = None) -> ollama.Client:
             "course's stand-in serves"
         )
     if server and not server.stand_in:
-        print(f"Ollama {server.version} at {server.address}: it answered")
-    else:
-        reason = "asked for by its address" if named else "no Ollama answered"
-        server = server or shared()
-        print(f"the course's stand-in for Ollama at {server.address}: {reason}")
+        return server, "it answered"
+    return server or shared(), "asked for by its address" if named else "no Ollama answered"
+
+
+def describe(server: Found) -> str:
+    """Return what a server is, and its address."""
+    if server.stand_in:
+        return f"the course's stand-in for Ollama at {server.address}"
+    return f"Ollama {server.version} at {server.address}"
+
+
+def ollama_client(server: Found) -> ollama.Client:
+    """Return a client of a server that ignores proxies."""
     return ollama.Client(host=server.address, trust_env=False)
 
 

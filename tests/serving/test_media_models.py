@@ -10,7 +10,7 @@ from test_connect import alone, ollama_like  # noqa: F401
 
 from openmodels import loading, paths, sizing
 from openmodels.harbour import scenes, sounds
-from openmodels.serving import connect, media_models
+from openmodels.serving import connect, media_models, model_sources
 
 VL = paths.shipped_dir("mini-qwen-vl")
 
@@ -54,9 +54,9 @@ def test_by_default_the_miniatures_answer(monkeypatch, capsys):
 @pytest.mark.usefixtures("alone")
 def test_a_folder_and_a_snapshot_of_the_hub_are_served(tmp_path, monkeypatch, capsys):
     hub_folder(tmp_path / "hub", "lark/small-vl", VL)
-    monkeypatch.setattr(media_models.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(model_sources.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(
-        media_models, "snapshot_download",
+        model_sources, "snapshot_download",
         lambda repo, local_files_only: next((tmp_path / "hub").glob("*/snapshots/*")),
     )  # fmt: skip
     picture = png(scenes.scene("flags", 5))
@@ -120,13 +120,13 @@ def test_a_real_model_that_does_not_fit_is_refused_with_sizes(
 
 def test_a_real_model_that_fits_but_is_not_here_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(sizing, "available_memory", lambda: 64 * 10**9)
-    monkeypatch.setattr(media_models.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(model_sources.constants, "HF_HUB_CACHE", str(tmp_path))
 
     def missing(repo, local_files_only):
         assert local_files_only
-        raise media_models.LocalEntryNotFoundError("not here")
+        raise model_sources.LocalEntryNotFoundError("not here")
 
-    monkeypatch.setattr(media_models, "snapshot_download", missing)
+    monkeypatch.setattr(model_sources, "snapshot_download", missing)
     with pytest.raises(loading.NotDownloaded, match="hf download Qwen/Qwen2.5-VL-3B-Instruct"):
         media_models.connect_model("vision", "hf:Qwen/Qwen2.5-VL-3B-Instruct")
 
@@ -141,7 +141,7 @@ def test_a_model_that_ollama_lacks_says_how_to_pull_it(monkeypatch):
 @pytest.mark.usefixtures("alone")
 def test_an_ollama_elsewhere_has_memory_of_its_own(monkeypatch, ollama_like):  # noqa: F811
     monkeypatch.setattr(sizing, "available_memory", lambda: 10**9)
-    monkeypatch.setattr(media_models, "is_local", lambda address: False)
+    monkeypatch.setattr(model_sources, "is_local", lambda address: False)
     monkeypatch.setenv("OLLAMA_HOST", ollama_like)
     with pytest.raises(loading.NotDownloaded, match="ollama pull llama4:scout"):
         media_models.connect_model("vision", "ollama:llama4:scout")
@@ -153,7 +153,7 @@ def test_an_ollama_elsewhere_has_memory_of_its_own(monkeypatch, ollama_like):  #
      ("http://10.0.0.7:11434", False), ("https://gpu.example.org", False)],
 )  # fmt: skip
 def test_which_addresses_are_this_machine(address, local):
-    assert media_models.is_local(address) == local
+    assert model_sources.is_local(address) == local
 
 
 @pytest.mark.usefixtures("alone")
