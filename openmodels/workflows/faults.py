@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_values: object) -> None:
-        """Print nothing: a notebook shows what its cells print."""
+        """Log nothing: a notebook shows what its cells print."""
 
     def do_POST(self) -> None:
         """POST any path below /v1: pass the request on, unless it gets a fault."""
@@ -212,7 +212,7 @@ class APIProcess:
         self.start()
 
     def start(self) -> None:
-        """Start the program and wait until it listens."""
+        """Start the program and wait until it listens. Raises RuntimeError if it does not."""
         self.process = subprocess.Popen(
             [*self.command, "--port", str(self.port)],
             stdin=subprocess.DEVNULL,

@@ -83,7 +83,7 @@ class ResumableJob:
         stop_on: type[BaseException] | tuple[type[BaseException], ...] = (),
         limit: int | None = None,
     ) -> Progress:
-        """Do the pending items in the order of their keys, and return where the job stands.
+        """Process the pending items in the order of their keys, and return where the job stands.
 
         work: from (key, input) to the result. An exception is stored with its item, which stays
         pending for the next run, or fails after `max_attempts`. stop_on: exceptions that end this
