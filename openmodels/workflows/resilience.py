@@ -119,6 +119,20 @@ class Retry:
         return retrying(function, *values, **options)
 
 
+def outcomes(
+    call: Callable[..., Any], create: Create, request: Mapping[str, Any], count: int
+) -> list[bool]:
+    """Send a request `count` times through a policy, such as `Retry`; return which succeeded."""
+    results = []
+    for _ in range(count):
+        try:
+            call(create, **request)
+            results.append(True)
+        except (openai.APIError, CircuitOpen):
+            results.append(False)
+    return results
+
+
 def describe(error: BaseException | None) -> str:
     """Return an error in a few words, such as "503 InternalServerError"."""
     code = getattr(error, "status_code", None)
@@ -390,6 +404,29 @@ class Router:
         add_event("route", route=route, reason=reason)
         text = response.choices[0].message.content or ""
         return Routed(text, route, reason, cost, self.clock() - began)
+
+
+def direct(
+    create: Create,
+    name: str,
+    price: Price | None = None,
+    second: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Callable[..., Routed]:
+    """Return a function that sends every request to one model, to compare a router with.
+
+    price: of an API. second: the cost of a second of the machine. Both are 0 by default.
+    """
+
+    def route(**request: Any) -> Routed:
+        began = clock()
+        response = create(**request)
+        seconds = clock() - began
+        cost = seconds * second + (price_of(response, price) if price else 0.0)
+        text = response.choices[0].message.content or ""
+        return Routed(text, name, "the only model", cost, seconds)
+
+    return route
 
 
 @dataclass(frozen=True)

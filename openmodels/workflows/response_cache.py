@@ -68,10 +68,13 @@ def digests(client: openai.OpenAI) -> Callable[[str], str]:
     LookupError if the server lists no such model: without a digest, nothing should be cached.
     """
     root = str(client.base_url).rstrip("/").removesuffix("/v1")
-    session = httpx.Client(trust_env=False, timeout=10)
+    session = httpx.Client(trust_env=False, timeout=60)
 
     def digest(model: str) -> str:
-        listed = session.get(f"{root}/api/tags").raise_for_status().json()["models"]
+        try:
+            listed = session.get(f"{root}/api/tags").raise_for_status().json()["models"]
+        except httpx.HTTPStatusError:
+            raise LookupError(f"{root} is not Ollama: pass your own function for digests") from None
         by_name = {row["model"]: row["digest"] for row in listed}
         name = model if ":" in model else f"{model}:latest"
         if name not in by_name:
@@ -193,3 +196,23 @@ class ResponseCache:
         """Close the file."""
         with self._lock:
             self._file.close()
+
+
+def stale_answers(
+    cache: ResponseCache,
+    client: openai.OpenAI,
+    requests: Sequence[Mapping[str, Any]],
+    change: Mapping[str, Any],
+) -> int:
+    """Return how many changed requests the cache answers with another message than the model.
+
+    Each request is sent through the cache as it is and then with `change`; the changed request is
+    also sent directly. change: fields of the request. A complete key gives 0.
+    """
+    count = 0
+    for request in requests:
+        changed = {**request, **change}
+        cache.create(client, **request)
+        cached = cache.create(client, **changed).choices[0].message
+        count += cached != client.chat.completions.create(**changed).choices[0].message
+    return count

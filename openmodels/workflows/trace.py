@@ -43,6 +43,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.trace import Span, Status, StatusCode, use_span
 
+from openmodels.catalog import Price
+
 SCHEMA_VERSION = 1
 TEXT_LIMIT = 4_000  # characters of one stored text
 SPAN_LIMIT = 20_000  # characters of all texts of one span
@@ -368,6 +370,15 @@ class RecordedStream:
             self.ended = True
             self.recorder.finish(self.span, self.response, self.request)
             self.span.end()
+
+
+def cost_at(price: Price) -> Cost:
+    """Return a function that computes what a call's tokens cost at a price of the catalogue."""
+
+    def cost(_model: str, prompt: int, completion: int) -> float:
+        return (prompt * price.input_per_M + completion * price.output_per_M) / 1e6
+
+    return cost
 
 
 # --- Attributes -----------------------------------------------------------------------------------

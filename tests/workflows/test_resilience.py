@@ -473,3 +473,21 @@ def test_a_second_of_a_machine_has_a_cost():
     assert cost == pytest.approx(600 / seconds, rel=0.01)
     power = resilience.cost_per_second(0, **(terms | {"power_W": 1_000}))
     assert power == pytest.approx(0.3 / 3600)
+
+
+def test_a_direct_route_has_its_cost_and_time(clock):
+    def create(**request):
+        clock.now += 3.0
+        return completion("berth 7")
+
+    routed = resilience.direct(create, "local", second=0.01, clock=clock)(model="m")
+    assert (routed.text, routed.route, routed.seconds) == ("berth 7", "local", 3.0)
+    assert routed.cost == pytest.approx(0.03)
+    priced = resilience.direct(create, "api", price=PRICE, clock=clock)(model="m")
+    assert priced.cost == pytest.approx((1_000 * 0.15 + 100 * 0.6) / 1e6)
+
+
+def test_outcomes_of_a_policy(clock):
+    script = Script("answer", status(503), "answer", status(400), "answer")
+    policy = retry(clock, attempts=1)
+    assert resilience.outcomes(policy, script, {}, 5) == [True, False, True, False, True]

@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 from notebooks import ROOT
+from openai.types.chat import ChatCompletion
 
 from openmodels.workflows import trace
 from openmodels.workflows.response_cache import (
@@ -18,6 +19,7 @@ from openmodels.workflows.response_cache import (
     cache_key,
     digests,
     is_repeatable,
+    stale_answers,
 )
 
 TOOL = {"type": "function", "function": {"name": "get_price", "parameters": {"type": "object"}}}
@@ -129,6 +131,25 @@ def test_a_forgotten_part_makes_different_requests_equal(part):
         cache_key(REQUEST, digest="d" if part == "digest" else "e", forget=[part]),
     }
     assert len(keys) == 1
+
+
+def test_stale_answers_are_counted(client, tmp_path, monkeypatch):
+    def respond(**request):
+        message = f"answer to {request['messages'][0]['content']} at {request['max_tokens']}"
+        choice = {"index": 0, "message": {"role": "assistant", "content": message}}
+        choice["finish_reason"] = "stop"
+        fields = {"id": "c", "created": 1, "model": "m", "object": "chat.completion"}
+        return ChatCompletion.model_validate({**fields, "choices": [choice]})
+
+    monkeypatch.setattr(client.chat.completions, "create", respond)
+    requests = [
+        REQUEST | {"messages": [{"role": "user", "content": str(n)}], "max_tokens": 9}
+        for n in range(4)
+    ]
+    change = {"max_tokens": 3}
+    for forget, expected in (((), 0), (("max_tokens",), 4)):
+        cache = ResponseCache(tmp_path / f"{expected}.db", lambda model: "d", forget=forget)
+        assert stale_answers(cache, client, requests, change) == expected
 
 
 # --- Hits and misses ------------------------------------------------------------------------------

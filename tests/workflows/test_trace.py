@@ -12,6 +12,7 @@ import openai
 import pytest
 from notebooks import ROOT
 
+from openmodels import catalog
 from openmodels.workflows import trace
 
 REQUEST = {
@@ -212,6 +213,12 @@ def test_an_error_is_recorded_and_raised(client, path):
     assert (tool.status, tool.attributes["error.type"]) == ("ERROR", "KeyError")
     (chain,) = trace.read(path, rows[2].trace_id)
     assert chain.status == "UNSET" and "no such model" in chain.children[0].message
+
+
+def test_a_price_of_the_catalogue_gives_the_cost():
+    price = catalog.get_price("gpt-4o-mini", "OpenAI")
+    expected = (1_000 * price.input_per_M + 100 * price.output_per_M) / 1e6
+    assert trace.cost_at(price)("any", 1_000, 100) == pytest.approx(expected) and expected > 0
 
 
 # --- Limits ---------------------------------------------------------------------------------------
