@@ -262,8 +262,11 @@ class Recorder:
     def instrument(self, client: openai.OpenAI) -> openai.OpenAI:
         """Return a copy of a client whose `chat.completions.create` records each call.
 
-        Streams are recorded when they end or are closed. The original client stays as it is.
+        Streams are recorded when they end or are closed. The original client stays as it is. Raises
+        TypeError for an asynchronous client.
         """
+        if not isinstance(client, openai.OpenAI):
+            raise TypeError(f"{type(client).__name__} is not recorded; use openai.OpenAI")
         traced = client.copy()
         create = traced.chat.completions.create
 

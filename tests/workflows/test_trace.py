@@ -160,6 +160,12 @@ def test_a_message_of_a_response_can_be_sent_back(client, path):
     assert newest.messages("input") == [("assistant", "Mara.")]
 
 
+def test_an_asynchronous_client_is_refused(path):
+    client = openai.AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="none")
+    with trace.Recorder(path) as recorder, pytest.raises(TypeError, match="AsyncOpenAI"):
+        recorder.instrument(client)
+
+
 def test_the_original_client_records_nothing(client, path):
     with trace.Recorder(path) as recorder:
         recorder.instrument(client)
