@@ -67,11 +67,17 @@ WIDGET_CELLS = {
     "own_or_api": "widgets.own_or_api()",
     "image_tokens": "widgets.image_tokens()",
     "Ledger": "widgets.Ledger(catalog.claims())",
+    "TraceViewer": (
+        "from openmodels.workflows import trace\n"
+        "with trace.Recorder('traces.db') as recorder, recorder.chain('letter', 'to Mara'):\n"
+        "    pass\n"
+        "widgets.TraceViewer('traces.db')"
+    ),
     "SoundRecorder": "widgets.SoundRecorder(ask=str)",
     "DrawingPad": "widgets.DrawingPad()",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
-SLIDER_COUNT, TABLE_COUNT = 8, 9
+SLIDER_COUNT, TABLE_COUNT = 8, 10
 # Names of the package that show nothing by themselves: parts of widgets, numbers and texts.
 NO_WIDGETS = {
     "FigureExplorer", "TableExplorer", "cards", "checkbox", "choice", "filter_models", "live",

@@ -30,6 +30,7 @@ _MODULES = {
     "own_or_api": "cost_explorer",
     "image_tokens": "image_explorer",
     "Ledger": "claims_ledger",
+    "TraceViewer": "trace_viewer",
     "SoundRecorder": "sound_recorder",
     "DrawingPad": "drawing_pad",
     "Approval": "approval",
