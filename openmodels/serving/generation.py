@@ -5,7 +5,6 @@ counts and durations. The server sends them as they come, or merged.
 """
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import gguf
 
 from openmodels.gguf.go_template import DEFAULT, Template
 from openmodels.serving import media, requests
+from openmodels.serving.chat_messages import drop_oldest, droppable_index, llama_messages
 from openmodels.serving.engine_pool import Pool, PooledEngine, TooLong
 from openmodels.serving.model_store import ApiError, Store, StoredModel, now
 from openmodels.serving.output import (
@@ -643,25 +643,6 @@ async def stream_within_context(
             recent = drop_oldest(recent)
 
 
-def drop_oldest(messages: list[Message]) -> list[Message]:
-    """Return messages without the oldest that is not a system message.
-
-    Raises ApiError(400) if only the last message and system messages remain.
-    """
-    index = droppable_index(messages)
-    if index is None:
-        raise ApiError(
-            400, "the last message is longer than the context: raise num_ctx or shorten it"
-        )
-    return messages[:index] + messages[index + 1 :]
-
-
-def droppable_index(messages: Sequence[Message]) -> int | None:
-    """Return the index of the oldest message that is neither the last nor a system message."""
-    indices = (n for n, message in enumerate(messages[:-1]) if message["role"] != "system")
-    return next(indices, None)
-
-
 def is_context_full(request: GenerationRequest, end: Chunk) -> bool:
     """Return whether a response that was cut off reached the end of the context.
 
@@ -669,37 +650,6 @@ def is_context_full(request: GenerationRequest, end: Chunk) -> bool:
     """
     limit = request.options.get("num_predict", -1)
     return limit < 0 or end["eval_count"] < limit
-
-
-def llama_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return messages as llama.cpp expects them: media as parts, arguments as text."""
-    converted, result_index = [], 0
-    for message in messages:
-        converted.append(_llama_message(message, result_index))
-        result_index = result_index + 1 if message["role"] == "tool" else 0
-    return converted
-
-
-def _llama_message(message: Message, result_index: int) -> dict[str, Any]:
-    """Return a message for llama.cpp.
-
-    result_index: for a tool's result, the index of its call: results follow in the calls' order.
-    """
-    body: dict[str, Any] = {"role": message["role"], "content": message["content"]}
-    if message.get("parts"):
-        body["content"] = [*message["parts"], {"type": "text", "text": message["content"]}]
-    if message.get("tool_calls"):
-        body["tool_calls"] = [
-            {
-                "id": str(index),
-                "type": "function",
-                "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
-            }
-            for index, call in enumerate(message["tool_calls"])
-        ]
-    if message["role"] == "tool":
-        body["tool_call_id"], body["name"] = str(result_index), message.get("tool_name") or "tool"
-    return body
 
 
 def _json_schema_format(schema: dict[str, Any]) -> dict[str, Any]:

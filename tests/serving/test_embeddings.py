@@ -90,6 +90,8 @@ def test_openais_route_embeds_a_list_as_it_embeds_each_text(server, http, texts)
         body = {"model": "mini-qwen", "prompt": text}
         older = np.array(http.post("/api/embeddings", json=body).json()["embedding"])
         assert difference(older / np.linalg.norm(older), vector) < TOLERANCE
+
+
 LARK = [
     embed.query("Where does the Heron under Ada lie?"),
     "Ada's Heron is moored at place 7.",
