@@ -116,8 +116,8 @@ def fts5(data: Collection) -> torch.Tensor:
     scores = torch.zeros(len(data.questions), len(data.passages))
     for number, question in enumerate(data.questions):
         words = " OR ".join(f'"{word}"' for word in WORD.findall(question))
-        found = "SELECT rowid, bm25(passages) FROM passages WHERE passages MATCH ?"
-        for row, value in store.execute(found, [words]):
+        hits = "SELECT rowid, bm25(passages) FROM passages WHERE passages MATCH ?"
+        for row, value in store.execute(hits, [words]):
             scores[number, row - 1] = -value
     store.close()
     return scores
