@@ -32,6 +32,7 @@ _MODULES = {
     "Ledger": "claims_ledger",
     "SoundRecorder": "sound_recorder",
     "DrawingPad": "drawing_pad",
+    "Approval": "approval",
 }
 __all__ = sorted(_MODULES)
 
