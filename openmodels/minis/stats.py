@@ -5,7 +5,7 @@ Intervals are in `openmodels.minis.evaluate.score`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, comb, exp, log
+from math import ceil, comb, exp, log, sqrt
 from statistics import NormalDist, linear_regression
 
 import torch
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from openmodels.harbour import Instance
 from openmodels.minis import data
+from openmodels.minis.evaluate import score
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,38 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     n = a + b
     tail = sum(comb(n, k) for k in range(min(a, b) + 1)) / 2**n
     return Paired(a, b, min(1.0, 2 * tail))
+
+
+def paired_interval(new: Sequence[bool], old: Sequence[bool]) -> tuple[float, float, float]:
+    """Return how much higher a share is on the same questions, with its 95 % interval.
+
+    Each of the three is from -1 to 1 (Newcombe 1998, Statistics in Medicine 17:2635, method 10).
+    Raises ValueError without questions, and if the two have different numbers of them.
+    """
+    outcomes = list(zip(new, old, strict=True))
+    if not outcomes:
+        raise ValueError("no questions, so no interval")
+    n = len(outcomes)
+    both = sum(x and y for x, y in outcomes)
+    only_new = sum(x and not y for x, y in outcomes)
+    only_old = sum(y and not x for x, y in outcomes)
+    neither = n - both - only_new - only_old
+    spread = sqrt(
+        (both + only_new) * (both + only_old) * (neither + only_new) * (neither + only_old)
+    )
+    product = both * neither - only_new * only_old
+    if product > 0:
+        product = max(product - n / 2, 0)  # continuity correction
+    phi = product / spread if spread else 0.0
+    p, q = score(both + only_new, n), score(both + only_old, n)
+    share, old_share = p.correct / n, q.correct / n
+    down = _paired_width(share - p.low, q.high - old_share, phi)
+    up = _paired_width(p.high - share, old_share - q.low, phi)
+    return share - old_share, share - old_share - down, share - old_share + up
+
+
+def _paired_width(first: float, second: float, phi: float) -> float:
+    return sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
 
 
 def questions_needed(p: float, q: float, power: float = 0.8) -> int:

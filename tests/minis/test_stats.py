@@ -71,3 +71,20 @@ def test_a_power_law_is_found_again():
     law = stats.power_law([1, 10, 100], [8, 4, 2])
     assert law(1000) == pytest.approx(1)
     assert law(10) == pytest.approx(4)
+
+
+def test_the_paired_interval_is_the_published_one():
+    # Newcombe 1998, Table III: 20 both, 12 only the first, 2 only the second, 16 neither
+    new, old = [True] * 32 + [False] * 18, [True] * 20 + [False] * 12 + [True] * 2 + [False] * 16
+    assert stats.paired_interval(new, old) == pytest.approx((0.2, 0.0562, 0.3292), abs=2e-4)
+    difference, low, high = stats.paired_interval(old, new)
+    assert (difference, low, high) == pytest.approx((-0.2, -0.3292, -0.0562), abs=2e-4)
+
+
+def test_the_paired_interval_is_defined_without_differences():
+    difference, low, high = stats.paired_interval([True] * 10, [True] * 10)
+    assert difference == 0
+    assert -0.3 < low < 0 < high < 0.3
+    assert stats.paired_interval([True] * 10, [False] * 10)[0] == 1
+    with pytest.raises(ValueError, match="no questions"):
+        stats.paired_interval([], [])
