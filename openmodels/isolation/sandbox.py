@@ -60,9 +60,7 @@ _GROUP_SIZE = 50  # programs in one process
 _LONGEST = 24_000  # characters of a group: Windows allows 32,767 for the whole command line
 
 
-def run(
-    code: str, seconds: float = 2.0, memory_mb: int = 512, confined: bool = False
-) -> RunResult:
+def run(code: str, seconds: float = 2.0, memory_mb: int = 512, confined: bool = False) -> RunResult:
     """Run a Python program and wait for it.
 
     It sees none of your environment variables, only the standard library, an empty working folder,

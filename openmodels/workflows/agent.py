@@ -1,6 +1,6 @@
 """Run an agent within limits, give it a memory or a plan, and score what it did.
 
-run = run_agent(client, MODEL, "What does rope cost at the chandlery?", office.schemas(), office.call)
+run = run_agent(client, MODEL, "What does rope cost?", office.schemas(), office.call)
 run.stopped, run.answer  # why the loop ended, and the last text
 """
 
