@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import comb
 from typing import Any
 
@@ -19,8 +20,8 @@ import openai
 
 from openmodels.harbour import code, errands
 from openmodels.harbour.desk_tasks import PLAN_SYSTEM
-from openmodels.harbour.errand_talk import Request, Turn, calling
-from openmodels.harbour.tools import WRITES
+from openmodels.harbour.errand_talk import Request, calling
+from openmodels.harbour.tools import OFFICE_SCHEMAS, WRITES
 from openmodels.isolation import sandbox
 from openmodels.workflows import calls
 from openmodels.workflows.calls import Budget, BudgetExceeded, Usage, count_usage
@@ -209,6 +210,40 @@ def planner(client: openai.OpenAI, model: str) -> Callable[[str], str]:
 # --- Scores ---------------------------------------------------------------------------------------
 
 
+def stream(
+    names: Sequence[str],
+    seed: int = 0,
+    kinds: Sequence[str] = ("chain", "parallel"),
+    scenarios: Sequence[str] = (),
+) -> Iterator[errands.Errand]:
+    """Yield held-out errands that need no other tools than these, and have exactly these.
+
+    The same tools in the same order let a server process their schemas once. scenarios: the only
+    ones to yield, by default all of these kinds.
+    """
+    source = errands.Errands(seed, "test")
+    schemas = tuple(OFFICE_SCHEMAS[name] for name in names)
+    while True:
+        errand = source.errand(source.rng.choice(list(kinds)))
+        steps = [step for turn in errand.turns for step in turn.calls]
+        fits = all(name in names for step in steps for name, _ in step)
+        if fits and (not scenarios or errand.scenario in scenarios):
+            yield replace(errand, tools=schemas)
+
+
+def drawn(
+    count: int,
+    names: Sequence[str],
+    seed: int = 0,
+    kinds: Sequence[str] = ("chain", "parallel"),
+    scenarios: Sequence[str] = (),
+    turns: int = 1,
+) -> list[errands.Errand]:
+    """Return `count` errands of `stream` with this many user messages."""
+    source = stream(names, seed, kinds, scenarios)
+    return list(islice((e for e in source if len(e.turns) == turns), count))
+
+
 def run_errands(
     samples: Sequence[errands.Errand], ask: Ask, workers: int = WORKERS
 ) -> list[errands.Result]:
@@ -264,12 +299,6 @@ def pass_hat(k: int, correct: int, n: int) -> float:
     if not 0 < k <= n:
         raise ValueError(f"pass^{k} needs at least {k} runs, not {n}")
     return comb(correct, k) / comb(n, k)
-
-
-def readings(turns: Sequence[Turn], names: Sequence[str]) -> bool:
-    """Return whether every reading call of these turns has one of these names, and one exists."""
-    reads = {name for turn in turns for step in turn.calls for name, _ in step} - set(WRITES)
-    return bool(reads) and reads <= set(names)
 
 
 # --- An agent that generates code -----------------------------------------------------------------

@@ -157,6 +157,14 @@ def test_reads_run_from_the_plan_and_writes_stay_with_the_model():
     assert unplanned([TALK[0]], TOOLS)["content"] == "done"
 
 
+def test_drawn_errands_have_exactly_these_tools():
+    names = ("get_price", "tide", "ferry_times")
+    samples = agent.drawn(6, names, kinds=("parallel",))
+    assert all([t["function"]["name"] for t in e.tools] == list(names) for e in samples)
+    called = {name for e in samples for turn in e.turns for step in turn.calls for name, _ in step}
+    assert called <= set(names) and all(len(e.turns) == 1 for e in samples)
+
+
 # --- Scores ---------------------------------------------------------------------------------------
 
 

@@ -81,7 +81,7 @@ def test_clean_errands_have_three_sources():
     samples = injection.clean_errands(12)
     scenarios = [errand.scenario for errand in samples]
     assert scenarios[:6] == ["read_mail"] * 6 and scenarios[6:9] == ["do_mail"] * 3
-    assert set(scenarios[9:]) <= {"report_to", "captain"}
+    assert set(scenarios[9:]) == {"captain"}
 
 
 @pytest.mark.parametrize("defence", ["none", "delimiters", "datamarking"])
