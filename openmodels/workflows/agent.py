@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from math import comb
 from typing import Any
@@ -286,6 +287,34 @@ def trajectory(errand: errands.Errand, result: errands.Result) -> Trajectory:
     return Trajectory(share, in_order, extra.total(), writes, result.complete)
 
 
+def path_scores(
+    samples: Sequence[errands.Errand], results: Sequence[errands.Result]
+) -> dict[str, list[bool]]:
+    """Return what a list of runs achieved, a value for each errand."""
+    paths = list(map(trajectory, samples, results))
+    return {
+        "complete": [path.complete for path in paths],
+        "all right calls": [path.recall == 1 for path in paths],
+        "right order": [path.in_order for path in paths],
+        "no extra write": [path.extra_writes == 0 for path in paths],
+    }
+
+
+def successes(
+    samples: Sequence[errands.Errand], ask: Callable[..., Message], runs: int, temperature: float
+) -> list[int]:
+    """Return how many of `runs` runs at a temperature succeed, for each errand.
+
+    ask: takes messages, tools, and the options temperature and seed; each run has its own seed.
+    """
+    counts = [0] * len(samples)
+    for seed in range(runs):
+        sampled = partial(ask, temperature=temperature, seed=seed)
+        results = run_errands(samples, sampled)
+        counts = [count + r.complete for count, r in zip(counts, results, strict=True)]
+    return counts
+
+
 def _text(pair: Request) -> str:
     return f"{pair[0]}{json.dumps(pair[1], sort_keys=True)}"
 
@@ -339,6 +368,19 @@ def complete_function(
             wrong = " ".join(body.split())[:80]
             comment = f"# {re.sub(r'[^ -~]', '?', f'{wrong} -> {error}')}\n"
     return CodeRun(source, attempts, error)
+
+
+def complete_all(
+    client: openai.OpenAI, model: str, functions: Sequence[code.Function], **options: Any
+) -> tuple[list[bool], int]:
+    """Complete functions; return which pass the tests that the agent did not see, and the attempts.
+
+    options: those of `complete_function`.
+    """
+    split = [split_tests(function) for function in functions]
+    runs = [complete_function(client, model, visible, **options) for visible, _ in split]
+    programs = [judge.test(run.source) for run, (_, judge) in zip(runs, split, strict=True)]
+    return sandbox.run_each(programs), sum(run.attempts for run in runs)
 
 
 def split_tests(function: code.Function) -> tuple[code.Function, code.Function]:
