@@ -244,3 +244,31 @@ def test_the_tests_that_judge_are_not_the_tests_that_the_agent_sees():
     visible, hidden = agent.split_tests(sample)
     assert sorted(visible.calls + hidden.calls) == sorted(sample.calls)
     assert len(visible.calls) >= 3 and len(hidden.calls) >= 3
+
+
+def test_completed_functions_are_judged_by_the_other_tests():
+    sample = function()
+    confined = not confine.problem()
+    right = agent.complete_all(Coder(sample.body), "m", [sample], confined=confined)
+    assert right == ([True], 1)
+    wrong = agent.complete_all(Coder("    return None\n"), "m", [sample], confined=confined)
+    assert wrong == ([False], 3)
+
+
+def test_successes_are_counted_over_runs_with_their_own_seeds():
+    sample, seeds = errand(), []
+
+    def ask(messages, tools, temperature, seed):
+        seeds.append((temperature, seed))
+        step = sum(m["role"] == "assistant" for m in messages)
+        replies = [m for m in sample.messages if m["role"] == "assistant"]
+        return replies[step] if seed else {"role": "assistant", "content": "no"}
+
+    assert agent.successes([sample], ask, 3, 0.7) == [2]
+    assert set(seeds) == {(0.7, 0), (0.7, 1), (0.7, 2)}
+
+
+def test_path_scores_have_a_value_for_each_errand():
+    sample = errand()
+    results = agent.run_errands([sample], replay(sample.messages))
+    assert set(map(tuple, agent.path_scores([sample], results).values())) == {(True,)}

@@ -154,3 +154,57 @@ def test_equal_requests_are_sent_once_and_counted_each_time():
 def test_a_person_is_asked_once_for_each_write():
     outcome, _ = attempt(ATTACKS[0], "approval")
     assert outcome.questions == 1
+
+
+# --- Measurements ---------------------------------------------------------------------------------
+
+
+def outcome(complete=True, calls=(), answer="", tokens=100, questions=0):
+    return injection.Outcome(complete, calls, answer, tokens, questions)
+
+
+def test_tables_count_successes_utility_and_cost():
+    planted = ATTACKS[:2]
+    clean = injection.clean_errands(4)
+    measured = injection.Measured(planted, clean)
+    hit = outcome(calls=(planted[0].goal,), questions=1)
+    measured.attacked.update({"none": [hit, outcome()], "approval": [outcome(), outcome()]})
+    useful = [outcome(), outcome(), outcome(False, tokens=200), outcome(questions=1)]
+    measured.useful.update({"none": useful, "approval": useful})
+    header, none, approval = measured.scores()
+    assert header[0] == "defence" and len(header) == len(none) == 5
+    assert none[1].startswith("1/2") and approval[1].startswith("0/2")
+    assert none[2].startswith("3/4") and none[3:] == ["125", "0.00"]
+    assert approval[4] == "0.25"
+    assert measured.by_kind()[:2] == [
+        ["successes", "request", "pressure"],
+        ["none", "1 of 1", "0 of 1"],
+    ]
+    assert measured.by_task()[1] == ["none", "2 of 2", "0 of 1", "1 of 1"]
+
+
+def test_each_defence_but_none_has_adaptive_attacks():
+    tailored = injection.adaptive_attacks(2)
+    assert tailored.keys() == DEFENCES.keys() - {"none"}
+    assert all(len(planted) == 2 for planted in tailored.values())
+    assert all(a.claim for a in tailored["dual model"])
+
+
+def test_adaptive_attacks_run_with_and_without_the_defence():
+    attack = injection.rewritten(injection.attacks(1, kinds=["request"])[0], injection.avoids_marks)
+    model = Model()
+    [model.person] = attack.errand.mail
+    rows = asyncio.run(
+        injection.measure_adaptive(AnswerCache(model), "m", {"datamarking": [attack]})
+    )
+    assert rows[1][0] == "datamarking" and "⏎" in rows[1][1]
+    assert rows[1][2].startswith("0/1") and rows[1][3].startswith("0/1")
+
+
+def test_all_defences_are_measured():
+    attack = ATTACKS[0]
+    model = Model()
+    [model.person] = attack.errand.mail
+    measured = asyncio.run(injection.measure(AnswerCache(model), "m", [attack], [attack.errand]))
+    hits = {name: measured.hits(name) for name in DEFENCES}
+    assert hits["none"] == [True] and hits["allow-list"] == hits["dual model"] == [False]
