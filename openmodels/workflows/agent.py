@@ -344,19 +344,19 @@ class CodeRun:
 
 def complete_function(
     client: openai.OpenAI, model: str, function: code.Function, attempts: int = 3,
-    show_error: bool = False, confined: bool = True,
+    show_error: bool = False, temperature: float = 0.8, confined: bool = True,
 ) -> CodeRun:  # fmt: skip
     """Complete a function and run its tests in the sandbox, until they pass or attempts are used.
 
-    The first attempt is greedy, the later ones are sampled. show_error: the next prompt starts with
-    the failed body and its error as a comment. confined: see `sandbox.run`. The tests are the
+    Each attempt is a sample with its own seed. show_error: the next prompt starts with the failed
+    body and its error as a comment. confined: see `sandbox.run`. The tests are the
     function's own: pass one with half of the lists, and judge the source with the other half.
     """
     comment, source, error = "", "", ""
     for attempt in range(attempts):
         answer = client.completions.create(
             model=model, prompt=comment + function.head, max_tokens=64, seed=attempt,
-            temperature=0.8 if attempt else 0,
+            temperature=temperature,
         )  # fmt: skip
         body = answer.choices[0].text
         source = function.head + body
