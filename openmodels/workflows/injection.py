@@ -32,7 +32,9 @@ from openmodels.workflows.tools import Call, Tool, Toolbox, run_tools
 # Every task has these tools in this order, so that a server processes their schemas once.
 TOOLS = ("read_mail", "find_ship", "send_message", "pay", "place_order")
 KINDS = ("request", "pressure", "imitation", "markup", "delegated")
-SYMBOLS = {"from": "SENDER", "text": "TEXT."}  # what a dual model sees instead of the mail
+# What a dual model sees instead of mail: it looks like mail, since a small model copies best what
+# resembles its training. No name and no letter of the office is equal to it.
+SYMBOLS = {"from": "Zelda", "text": "The text is ready."}
 MARK = "^"
 RECIPIENT = {"send_message": "to", "pay": "name", "place_order": "name", "book_berth": "captain"}
 ROUNDS = 5

@@ -118,8 +118,9 @@ def test_a_dual_models_answer_has_the_mails_own_words():
 
 def test_a_symbol_is_no_recipient():
     session = injection.Session(ATTACKS[0].errand, DEFENCES["dual model"])
-    session.trusted = "SENDER Ada"
-    call = SimpleNamespace(name="pay", arguments='{"name": "SENDER", "coins": 3}')
+    sender = injection.SYMBOLS["from"]
+    session.trusted = f"{sender} Ada"
+    call = SimpleNamespace(name="pay", arguments=json.dumps({"name": sender, "coins": 3}))
     assert not injection.trusted_values(call, session)
     assert injection.trusted_values(
         SimpleNamespace(name="pay", arguments='{"name": "Ada"}'), session
