@@ -1,8 +1,8 @@
 """Run generated code in a process of its own, with limits, in an empty folder.
 
 The limits stop accidents (endless loops, full memory, full disks, orphaned children), not attacks:
-the code runs with your rights. Memory, file size and processor time are limited on Linux and
-macOS; on Windows only the wall clock is.
+the code runs with your rights, unless it is confined (`confine`, Linux only). Memory, file size and
+processor time are limited on Linux and macOS; on Windows only the wall clock is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from itertools import accumulate
 
+from openmodels.isolation.confine import confinement
 from openmodels.isolation.network import RunResult, end_process, read_end, wait_for
 
 try:
@@ -59,11 +60,14 @@ _GROUP_SIZE = 50  # programs in one process
 _LONGEST = 24_000  # characters of a group: Windows allows 32,767 for the whole command line
 
 
-def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> RunResult:
+def run(code: str, seconds: float = 2.0, memory_mb: int = 512, confined: bool = False) -> RunResult:
     """Run a Python program and wait for it.
 
     It sees none of your environment variables, only the standard library, an empty working folder,
-    and no standard input. Programs that print too much or start children are stopped too.
+    and no standard input. Programs that print too much or start children are stopped too. confined:
+    no other files, no network, no signals and no children at all.
+
+    Raises `confine.CannotConfine`, and runs nothing, if this system cannot confine a process.
     """
 
     def limit() -> None:  # in the child, before Python starts
@@ -78,12 +82,14 @@ def run(code: str, seconds: float = 2.0, memory_mb: int = 512) -> RunResult:
                 resource.setrlimit(kind, (value, value))
             except (ValueError, OSError):
                 pass  # macOS refuses some; the time limit still applies
+        confine()
 
     system_variables = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
     with (
         tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as output_file,
     ):
+        confine = confinement(folder) if confined else lambda: None
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code],
             cwd=folder,
