@@ -32,6 +32,7 @@ _MODULES = {
     "Ledger": "claims_ledger",
     "SoundRecorder": "sound_recorder",
     "DrawingPad": "drawing_pad",
+    "ErrorAnalysis": "error_analysis",
 }
 __all__ = sorted(_MODULES)
 
