@@ -335,8 +335,8 @@ def simulated_coverage(
 ) -> float:
     """Return how often the 95 % interval contains the true share, in a simulation.
 
-    Documents differ in difficulty: each document's probability of a right answer is drawn evenly from 0.4 to 1, so the true share
-    is 0.7. clusters: whether the interval uses the documents as groups.
+    Documents differ in difficulty: each document's probability of a right answer is drawn evenly
+    from 0.4 to 1, so the true share is 0.7. clusters: whether the interval groups by document.
     """
     rng = random.Random(seed)
     groups = [n // questions for n in range(documents * questions)]
