@@ -69,9 +69,11 @@ WIDGET_CELLS = {
     "Ledger": "widgets.Ledger(catalog.claims())",
     "SoundRecorder": "widgets.SoundRecorder(ask=str)",
     "DrawingPad": "widgets.DrawingPad()",
+    "ErrorAnalysis": "widgets.ErrorAnalysis([dict.fromkeys(('id', 'input', 'output', 'target'), "
+    "'a')], 'notes.json', ['wrong'])",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
-SLIDER_COUNT, TABLE_COUNT = 8, 9
+SLIDER_COUNT, TABLE_COUNT = 8, 10
 # Names of the package that show nothing by themselves: parts of widgets, numbers and texts.
 NO_WIDGETS = {
     "FigureExplorer", "TableExplorer", "cards", "checkbox", "choice", "filter_models", "live",
