@@ -112,8 +112,22 @@ def test_if_every_call_fails_there_is_no_run(dataset):
     def solver(sample):
         raise ConnectionError("refused")
 
-    with pytest.raises(RuntimeError, match="all 4 calls failed.*ConnectionError: refused"):
+    with pytest.raises(RuntimeError, match="4 calls in a row failed.*ConnectionError: refused"):
         evals.evaluate(dataset, solver, evals.exact)
+
+
+def test_a_server_that_dies_ends_the_run_instead_of_lowering_its_score():
+    dataset, calls = Dataset(samples(60)), []
+
+    def solver(sample):
+        calls.append(sample.id)
+        if len(calls) > 20:
+            raise ConnectionError("refused")
+        return sample.target
+
+    with pytest.raises(RuntimeError, match="10 calls in a row failed"):
+        evals.evaluate(dataset, solver, evals.exact)
+    assert len(calls) == 30
 
 
 def test_a_run_survives_its_file(dataset, tmp_path):
