@@ -75,6 +75,8 @@ WIDGET_CELLS = {
     ),
     "SoundRecorder": "widgets.SoundRecorder(ask=str)",
     "DrawingPad": "widgets.DrawingPad()",
+    "ErrorAnalysis": "widgets.ErrorAnalysis([dict.fromkeys(('id', 'input', 'output', 'target'), "
+    "'a')], 'notes.json', ['wrong'])",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
 SLIDER_COUNT, TABLE_COUNT = 8, 10

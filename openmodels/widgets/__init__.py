@@ -34,6 +34,7 @@ _MODULES = {
     "SoundRecorder": "sound_recorder",
     "DrawingPad": "drawing_pad",
     "Approval": "approval",
+    "ErrorAnalysis": "error_analysis",
 }
 __all__ = sorted(_MODULES)
 
