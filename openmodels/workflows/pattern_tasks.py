@@ -8,14 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openmodels.harbour import desk, documents
-from openmodels.harbour.desk_tasks import REPAIR_SYSTEM, Order, problem
+from openmodels.harbour.desk_tasks import PLAN_SYSTEM, REPAIR_SYSTEM, Order, problem
 from openmodels.harbour.grammar import capital
 from openmodels.harbour.phrasing_requests import SHOP_QUESTIONS
+from openmodels.harbour.questions import DECOMPOSE_SYSTEM, STANDALONE_SYSTEM
 from openmodels.harbour.templates import SHOP_FACTS
 from openmodels.harbour.text import Message, assistant
 from openmodels.harbour.text import user as user_message
 from openmodels.harbour.world import GOODS, SHOPS
 
+PROMPTS = {  # the system prompts that the course's miniature was trained with
+    "split": DECOMPOSE_SYSTEM,
+    "rewrite": STANDALONE_SYSTEM,
+    "plan": PLAN_SYSTEM,
+    "cite": documents.CITE_SYSTEM,
+    "repair": REPAIR_SYSTEM,
+    "judge": desk.JUDGE_SYSTEM,
+}
+UNANSWERED = documents.UNANSWERED  # the answer if no passage has one
 FACTS = {"owner": "owner", "hour": "opens", "place": "place"}  # a record's attributes: a shop's
 PASSAGES = 8  # of a reading, more than the model was trained on
 NO_ANSWER_SHARE = 0.2  # of the readings
@@ -94,20 +104,19 @@ def text_questions(count: int, seed: int = 0) -> list[Task]:
 
 
 def broken_orders(count: int, seed: int = 0) -> list[Task]:
-    """Return orders as JSON with two errors, of which a parser reports only the first.
+    """Return orders as JSON with an error of syntax and a wrong field.
 
-    parts: the request and the broken JSON. user: the prompt of `repair_prompt` for them.
+    A parser reports only the first error. parts: the broken JSON. user: its `repair_prompt`.
     """
     source = desk.Desk(seed, "test")
 
     def draw() -> Task | None:
-        request, fields = source.free_order()
-        invalid = source.break_fields(fields, complete=True)
-        broken = source.break_syntax(json.dumps(invalid), invalid, complete=True)
-        two = problem(Order, json.dumps(invalid)) and order_problem(broken)
-        prompt = repair_prompt(request, broken)
-        parts = (request, broken)
-        return Task(prompt, json.dumps(fields), REPAIR_SYSTEM, parts=parts) if two else None
+        _, fields = source.free_order()
+        invalid = source.break_fields(fields, complete=False)
+        broken = source.break_syntax(json.dumps(invalid), invalid, complete=False)
+        if not (problem(Order, json.dumps(invalid)) and order_problem(broken)):
+            return None
+        return Task(repair_prompt(broken), json.dumps(fields), REPAIR_SYSTEM, parts=(broken,))
 
     return _draw(count, draw)
 
@@ -117,9 +126,9 @@ def order_problem(text: str) -> str | None:
     return problem(Order, text)
 
 
-def repair_prompt(request: str, text: str) -> str:
-    """Return the prompt that shows an order, its JSON and the JSON's first error."""
-    return f"Order: {request}\nJSON: {text}\nError: {order_problem(text)}"
+def repair_prompt(text: str) -> str:
+    """Return the prompt that shows an order as JSON and its first error."""
+    return f"JSON: {text}\nError: {order_problem(text)}"
 
 
 # --- Questions about the town ---------------------------------------------------------------------
@@ -210,7 +219,7 @@ def readings(count: int, seed: int = 0, passages: int = PASSAGES) -> list[Task]:
         facts: dict = {}
         absent: list = []
         while len(lines) < passages:
-            reading = reader.reading(4, 0)
+            reading = reader.reading(2, 0)  # short passages
             if facts.keys() & reading.places.keys():
                 return None
             lines += [opening.sub("", line) for line in reading.lines]
@@ -223,7 +232,7 @@ def readings(count: int, seed: int = 0, passages: int = PASSAGES) -> list[Task]:
         fact = reader.rng.choice(missing if unanswered else list(facts.values()))
         reader.rng.shuffle(lines)
         question = fact.question(reader.rng)
-        answer = documents.UNANSWERED if unanswered else fact.answer
+        answer = UNANSWERED if unanswered else fact.answer
         prompt = cited_prompt(tuple(lines), question)
         return Task(prompt, answer, documents.CITE_SYSTEM, parts=(*lines, question))
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import openai
 
+from openmodels.catalog import Price
 from openmodels.minis.evaluate import Score, score
 from openmodels.workflows.calls import DEFAULTS, count_usage
 from openmodels.workflows.pattern_tasks import Task
@@ -109,6 +110,17 @@ class Run:
             f"{result.correct} of {count} right ({percent(result)}); per task "
             f"{self.calls / count:.1f} calls, {self.tokens_per_task:.0f} tokens"
         )
+
+
+def dollars(run: Run, price: Price) -> float:
+    """Return the mean cost of a task in US dollars, at a price of the catalogue.
+
+    Raises ValueError for a price in another currency.
+    """
+    if price.currency != "USD":
+        raise ValueError(f"{price.provider} charges in {price.currency}, not in USD")
+    cost = run.prompt_tokens * price.input_per_M + run.completion_tokens * price.output_per_M
+    return cost / 1e6 / len(run.right)
 
 
 def percent(result: Score) -> str:
