@@ -59,10 +59,7 @@ class Task:
         JSON: the same value. Sentences: the same ones in any order, without citations.
         """
         if self.answer.startswith("{"):
-            try:
-                return json.loads(text) == json.loads(self.answer)
-            except ValueError:
-                return False
+            return _parses(text) and json.loads(text) == json.loads(self.answer)
         return _sentences(text) == _sentences(self.answer)
 
 
@@ -114,11 +111,19 @@ def broken_orders(count: int, seed: int = 0) -> list[Task]:
         _, fields = source.free_order()
         invalid = source.break_fields(fields, complete=False)
         broken = source.break_syntax(json.dumps(invalid), invalid, complete=False)
-        if not (problem(Order, json.dumps(invalid)) and order_problem(broken)):
+        if problem(Order, json.dumps(invalid)) is None or _parses(broken):
             return None
         return Task(repair_prompt(broken), json.dumps(fields), REPAIR_SYSTEM, parts=(broken,))
 
     return _draw(count, draw)
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def order_problem(text: str) -> str | None:
