@@ -107,7 +107,7 @@ class Run:
     def __str__(self) -> str:
         result, count = self.score, len(self.right)
         return (
-            f"{result.correct} of {count} right ({percent(result)}); per task "
+            f"{result.correct} of {count} right, {percent(result)}; per task "
             f"{self.calls / count:.1f} calls, {self.tokens_per_task:.0f} tokens"
         )
 
@@ -124,9 +124,9 @@ def dollars(run: Run, price: Price) -> float:
 
 
 def percent(result: Score) -> str:
-    """Return a share with its interval, such as "62 %, 55 to 68 %"."""
+    """Return a share with its 95 % interval, such as "62 % (55 to 68)"."""
     share = 100 * result.correct / result.n
-    return f"{share:.0f} %, {100 * result.low:.0f} to {100 * result.high:.0f} %"
+    return f"{share:.0f} % ({100 * result.low:.0f} to {100 * result.high:.0f})"
 
 
 def measure(
@@ -211,14 +211,14 @@ HEADER = (
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
-    """Return a table with a row per pattern: scores in per cent, tokens and times per task.
+    """Return a table with a row per pattern: scores with intervals, tokens and times per task.
 
     The last two columns give one call, the same tokens ("–" if there is no such run), the workflow.
     """
     table = [HEADER]
     for comparison in comparisons:
         runs = (comparison.one_call, comparison.same_tokens, comparison.workflow)
-        shares = [f"{100 * run.score.correct / run.score.n:.0f} %" if run else "–" for run in runs]
+        shares = [percent(run.score) if run else "–" for run in runs]
         gain, low, high = (100 * value for value in comparison.difference)
         tokens = " / ".join(f"{run.tokens_per_task:.0f}" if run else "–" for run in runs)
         times = " / ".join(f"{1000 * run.task_seconds:.0f}" if run else "–" for run in runs)

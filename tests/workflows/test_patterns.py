@@ -152,7 +152,7 @@ def test_measure_scores_each_task_and_counts_every_call():
     assert run.right == (True, False, True)
     assert (run.calls, run.prompt_tokens, run.completion_tokens) == (6, 42, 18)
     assert run.tokens_per_task == 20
-    assert str(run) == "2 of 3 right (67 %, 21 to 94 %); per task 2.0 calls, 20 tokens"
+    assert str(run) == "2 of 3 right, 67 % (21 to 94); per task 2.0 calls, 20 tokens"
     price = catalog.get_price("gpt-4o")
     assert patterns.dollars(run, price) == pytest.approx((42 * 2.5 + 18 * 10) / 3e6)
     with pytest.raises(ValueError, match="not in USD"):
@@ -202,5 +202,5 @@ def test_a_comparison_uses_the_run_with_the_same_tokens():
     assert patterns.Comparison("c", bad, good, same_tokens=good).verdict == "not clear"
     header, row = patterns.rows([gained])
     assert len(header) == len(row)
-    assert row[:4] == ("a", "0 %", "–", "100 %")
+    assert row[:4] == ("a", "0 % (0 to 16)", "–", "100 % (84 to 100)")
     assert row[5] == "better"
