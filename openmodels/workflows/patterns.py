@@ -1,0 +1,229 @@
+"""Run a workflow over tasks, count what it costs, and compare it with one call.
+
+run = measure(client, workflow, pattern_tasks.judgements(200))
+comparison = Comparison("voting", one_call, run)
+print(comparison.verdict)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import sqrt
+from statistics import median
+from typing import Any, TypeVar
+
+import openai
+
+from openmodels.catalog import Price
+from openmodels.minis.evaluate import Score, score
+from openmodels.workflows.calls import DEFAULTS, count_usage
+from openmodels.workflows.pattern_tasks import Task
+
+WORKERS = 8  # tasks in flight; the course's server generates them in one batch
+Z = 1.959964  # half of a 95 % interval, in standard deviations
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+# --- Parts of workflows ---------------------------------------------------------------------------
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return the results of a function for all items, computed in threads, in the items' order."""
+    items = list(items)
+    with ThreadPoolExecutor(max(1, len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def majority(texts: Sequence[str]) -> str:
+    """Return the most frequent text; of equally frequent ones the first."""
+    return Counter(texts).most_common(1)[0][0]
+
+
+def strings(text: str) -> list[str]:
+    """Return a JSON list of strings, [] for any other text."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return []
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        return []
+    return values
+
+
+def tool_call(
+    client: openai.OpenAI, model: str, user: str, tools: Sequence[dict], **options: Any
+) -> str:
+    """Return the first tool call of a model's answer as JSON, else the answer's text.
+
+    options: fields of the request. The JSON is {"name": ..., "arguments": {...}}.
+    """
+    body = {"model": model, "messages": [{"role": "user", "content": user}], "tools": list(tools)}
+    message = client.chat.completions.create(**body, **{**DEFAULTS, **options}).choices[0].message
+    if not message.tool_calls:
+        return message.content or ""
+    function = message.tool_calls[0].function
+    try:
+        arguments = json.loads(function.arguments)
+    except ValueError:
+        return function.arguments
+    return json.dumps({"name": function.name, "arguments": arguments})
+
+
+# --- Measurement ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a workflow did on a list of tasks.
+
+    right: per task. calls, tokens: in total, tokens of prompts and answers. seconds: wall time of
+    all tasks. task_seconds: the median of one task, with others in flight.
+    """
+
+    answers: tuple[str, ...]
+    right: tuple[bool, ...]
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    task_seconds: float
+
+    @property
+    def score(self) -> Score:
+        """Return how many answers are right, with Wilson's 95 % interval."""
+        return score(sum(self.right), len(self.right))
+
+    @property
+    def tokens_per_task(self) -> float:
+        """Return the mean tokens of a task, prompts and answers together."""
+        return (self.prompt_tokens + self.completion_tokens) / len(self.right)
+
+    def __str__(self) -> str:
+        result, count = self.score, len(self.right)
+        return (
+            f"{result.correct} of {count} right, {percent(result)}; per task "
+            f"{self.calls / count:.1f} calls, {self.tokens_per_task:.0f} tokens"
+        )
+
+
+def dollars(run: Run, price: Price) -> float:
+    """Return the mean cost of a task in US dollars, at a price of the catalogue.
+
+    Raises ValueError for a price in another currency.
+    """
+    if price.currency != "USD":
+        raise ValueError(f"{price.provider} charges in {price.currency}, not in USD")
+    cost = run.prompt_tokens * price.input_per_M + run.completion_tokens * price.output_per_M
+    return cost / 1e6 / len(run.right)
+
+
+def percent(result: Score) -> str:
+    """Return a share with its 95 % interval, such as "62 % (55 to 68)"."""
+    share = 100 * result.correct / result.n
+    return f"{share:.0f} % ({100 * result.low:.0f} to {100 * result.high:.0f})"
+
+
+def measure(
+    client: openai.OpenAI,
+    workflow: Callable[[Task], str],
+    tasks: Sequence[Task],
+    workers: int = WORKERS,
+) -> Run:
+    """Run a workflow on all tasks, some at a time, and count calls, tokens and seconds.
+
+    Raises what the workflow raises.
+    """
+    durations: list[float] = []
+
+    def timed(task: Task) -> str:
+        start = time.perf_counter()
+        answer = workflow(task)
+        durations.append(time.perf_counter() - start)
+        return answer
+
+    with count_usage(client) as usage, ThreadPoolExecutor(workers) as pool:
+        answers = tuple(pool.map(timed, tasks))
+    right = tuple(task.is_right(answer) for task, answer in zip(tasks, answers, strict=True))
+    return Run(
+        answers, right, usage.calls, usage.prompt_tokens, usage.completion_tokens,
+        usage.seconds, median(durations),
+    )  # fmt: skip
+
+
+# --- Comparison -----------------------------------------------------------------------------------
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, float, float]:
+    """Return how much higher the second's share is, with its 95 % interval; each -1 to 1.
+
+    For two systems on the same tasks (Agresti and Min, Statistics in Medicine 2005: half a task is
+    added to each of the four outcomes). Raises ValueError if the two differ in length.
+    """
+    pairs = list(zip(first, second, strict=True))
+    gained = sum(b and not a for a, b in pairs) + 0.5
+    lost = sum(a and not b for a, b in pairs) + 0.5
+    n = len(pairs) + 2
+    share = (gained - lost) / n
+    half = Z * sqrt(gained + lost - (gained - lost) ** 2 / n) / n
+    observed = (sum(second) - sum(first)) / len(pairs)
+    return observed, max(-1.0, share - half), min(1.0, share + half)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A workflow against one call. same_tokens: one call's prompt, sampled until it costs as much.
+
+    None means that the workflow costs about as much as one call, or less.
+    """
+
+    name: str
+    one_call: Run
+    workflow: Run
+    same_tokens: Run | None = None
+
+    @property
+    def rival(self) -> Run:
+        """Return the run that the workflow is compared with: the one at the same cost, if any."""
+        return self.same_tokens or self.one_call
+
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """Return the workflow's gain over its rival, with its paired 95 % interval."""
+        return paired_difference(self.rival.right, self.workflow.right)
+
+    @property
+    def verdict(self) -> str:
+        """Return "better" or "worse" if the interval excludes 0, else "not clear"."""
+        _, low, high = self.difference
+        return "better" if low > 0 else "worse" if high < 0 else "not clear"
+
+
+HEADER = (
+    "pattern", "one call", "same tokens", "workflow", "difference, points", "verdict",
+    "tokens per task", "ms per task",
+)  # fmt: skip
+
+
+def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """Return a table with a row per pattern: scores with intervals, tokens and times per task.
+
+    The last two columns give one call, the same tokens ("–" if there is no such run), the workflow.
+    """
+    table = [HEADER]
+    for comparison in comparisons:
+        runs = (comparison.one_call, comparison.same_tokens, comparison.workflow)
+        shares = [percent(run.score) if run else "–" for run in runs]
+        gain, low, high = (100 * value for value in comparison.difference)
+        tokens = " / ".join(f"{run.tokens_per_task:.0f}" if run else "–" for run in runs)
+        times = " / ".join(f"{1000 * run.task_seconds:.0f}" if run else "–" for run in runs)
+        interval = f"{gain:+.0f} ({low:+.0f} to {high:+.0f})"
+        table.append(
+            (comparison.name, *shares, interval, comparison.verdict, tokens, times)
+        )  # fmt: skip
+    return table
