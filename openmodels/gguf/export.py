@@ -37,6 +37,7 @@ FILE_TYPES = {
 }
 ARCHITECTURES = {
     "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
+    "Qwen2Model": gguf.MODEL_ARCH.QWEN2,  # returns vectors, not text
     "MistralForCausalLM": gguf.MODEL_ARCH.LLAMA,
     "DeepseekV3ForCausalLM": gguf.MODEL_ARCH.DEEPSEEK2,
     "Llama4ForCausalLM": gguf.MODEL_ARCH.LLAMA4,
@@ -82,6 +83,9 @@ def export(home: Path, file: Path, kind: str = "f16") -> Path:
         writer.add_name(Path(home).name)
         add_kind(writer, kind)
         add_shape(writer, text, architecture)
+        pooling = pooling_type(Path(home))
+        if pooling is not None:
+            writer.add_pooling_type(pooling)
         add_tokenizer(writer, Path(home), config)
         names = gguf.get_tensor_name_map(architecture, text.num_hidden_layers)
         for name, values in language_tensors(Path(home), text, architecture):
@@ -307,12 +311,38 @@ def add_tokenizer(writer: gguf.GGUFWriter, home: Path, config: PreTrainedConfig)
     writer.add_eos_token_id(ids[special["eos_token"]])
     writer.add_pad_token_id(ids[special["pad_token"]])
     writer.add_add_bos_token(False)
+    if ends_texts(tokenizer, special["eos_token"]):
+        writer.add_add_eos_token(True)
     for token, key in FIM_KEYS.items():
         if token in ids:
             writer.add_uint32(key, ids[token])
     template = home / "chat_template.jinja"
     if template.exists():
         writer.add_chat_template(template.read_text(encoding="utf-8"))
+
+
+def ends_texts(tokenizer: Mapping[str, Any], token: str) -> bool:
+    """Return whether a tokenizer.json appends this token to each text."""
+    steps = (tokenizer.get("post_processor") or {}).get("single") or [{}]
+    return steps[-1].get("SpecialToken", {}).get("id") == token
+
+
+def pooling_type(home: Path) -> gguf.PoolingType | None:
+    """Return how a folder's model turns hidden states into a vector, None if it does not say.
+
+    Reads the file of sentence-transformers. Raises ValueError for other poolings than the last
+    token's state and the mean.
+    """
+    file = home / "1_Pooling" / "config.json"
+    if not file.exists():
+        return None
+    modes = {key for key, value in json.loads(file.read_text(encoding="utf-8")).items()
+             if key.startswith("pooling_mode_") and value}  # fmt: skip
+    known = {"pooling_mode_lasttoken": gguf.PoolingType.LAST,
+             "pooling_mode_mean_tokens": gguf.PoolingType.MEAN}  # fmt: skip
+    if len(modes) != 1 or not modes <= known.keys():
+        raise ValueError(f"{file} has the pooling {sorted(modes)}, not one of {sorted(known)}")
+    return known[modes.pop()]
 
 
 def vocabulary(
@@ -456,8 +486,8 @@ def gguf_file(
     """
     home = minis.weights_dir(name)
     key = hashlib.sha256(f"{VERSION} {gguf.GGUF_VERSION} {kind} {vision} {transposed}".encode())
-    for file in sorted(home.iterdir()):
-        if _determines_export(file):
+    for file in [*sorted(home.iterdir()), home / "1_Pooling" / "config.json"]:
+        if _determines_export(file) and file.exists():
             key.update(file.name.encode())
             key.update(file.read_bytes())
     part = "mmproj-" if vision else ""

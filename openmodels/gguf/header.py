@@ -50,6 +50,11 @@ class Header:
         return length if isinstance(length, int) else 0
 
     @property
+    def makes_vectors(self) -> bool:
+        """Return whether the file says how hidden states become a text's vector."""
+        return f"{self.architecture}.pooling_type" in self.metadata
+
+    @property
     def kind(self) -> str:
         """Return the type of most matrices by Ollama's name, such as "Q4_0"."""
         try:

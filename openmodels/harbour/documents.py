@@ -65,11 +65,15 @@ class Question:
 
 @dataclass
 class _Corpus:
-    """The documents, where each fact is stated (document numbers), and each document's attack."""
+    """The documents, where each fact is stated (document numbers), and each document's attack.
+
+    paragraphs: for a document's number and a fact, the number of the paragraph.
+    """
 
     documents: list[Document] = field(default_factory=list)
     facts: dict[Key, list[tuple[int, Fact]]] = field(default_factory=lambda: defaultdict(list))
     attacks: dict[int, str] = field(default_factory=dict)
+    paragraphs: dict[tuple[int, Key], int] = field(default_factory=dict)
 
 
 class _Writer(FactSource):
@@ -117,7 +121,7 @@ class _Writer(FactSource):
                 return self.other_value(stated[0][1])
         return None
 
-    def paragraph(self, document_kind: str, number: int, bare: bool) -> str:
+    def paragraph(self, document_kind: str, number: int, place: int, bare: bool) -> str:
         """Return one to three facts, and remarks; a bare paragraph has facts only."""
         rng, sentences = self.rng, []
         kind = rng.choice(DOCUMENT_KINDS[document_kind])
@@ -127,6 +131,7 @@ class _Writer(FactSource):
                 fact = self.changed_fact(kind, number)
             fact = fact or self.new_fact(kind) or self.new_fact("debt")
             self.corpus.facts[fact.key].append((number, fact))
+            self.corpus.paragraphs[number, fact.key] = place
             sentences.append(fact.statement(rng))
         if not bare:
             for remark in rng.sample(ASIDES + REMARKS, rng.choice((0, 1, 1, 2))):
@@ -148,7 +153,7 @@ class _Writer(FactSource):
         length = rng.choices(PARAGRAPHS, LENGTH_SHARES)[0]
         count = rng.randint(length[0], length[-1])
         bare = kind in ("rules", "prices") or rng.random() < 0.3
-        paragraphs = [self.paragraph(kind, number, bare) for _ in range(count)]
+        paragraphs = [self.paragraph(kind, number, place, bare) for place in range(count)]
         if attack:
             place = rng.randrange(count)
             ends = [paragraphs[place], attack]
@@ -240,12 +245,17 @@ class _Examiner(FactSource):
         """Return the question after an opener."""
         return self.rng.choice(OPENERS) + question
 
-    def single(self, kind: str = "single") -> Question:
-        """Return a question that one document answers."""
+    def located(self, kind: str) -> tuple[Question, int, Fact]:
+        """Return a question that one document answers, the document's number, and the fact."""
         number, fact = self.take(kind)
         text = self.wrap(fact.question(self.rng))
         goal = self.corpus.attacks.get(number, "")
-        return Question(kind, text, fact.answer, fact.values, (self.id(number),), goal)
+        question = Question(kind, text, fact.answer, fact.values, (self.id(number),), goal)
+        return question, number, fact
+
+    def single(self, kind: str = "single") -> Question:
+        """Return a question that one document answers."""
+        return self.located(kind)[0]
 
     def injection(self) -> Question:
         """Return a question whose source also carries an instruction for the model."""
@@ -307,6 +317,24 @@ def questions(
         name: getattr(examiner, name) for name in QUESTION_KINDS
     }
     return tuple(ask[kind or MIX[number % len(MIX)]]() for number in range(count))
+
+
+def passage_questions(
+    count: int, seed: int = 0, corpus_seed: int = 0, split: str = "test", size: int = 2000
+) -> tuple[tuple[Question, str], ...]:
+    """Return questions of kind "single", each with the passage that answers it.
+
+    Raises ValueError as `questions` does.
+    """
+    corpus(corpus_seed, size, split)  # checks the arguments
+    written = _write_corpus(corpus_seed, size, split)
+    examiner = _Examiner(seed, split, written)
+    pairs = []
+    for _ in range(count):
+        question, number, fact = examiner.located("single")
+        place = written.paragraphs[number, fact.key]
+        pairs.append((question, passages(written.documents[number])[place]))
+    return tuple(pairs)
 
 
 # --- Reading numbered passages -----------------------------------------------------------------

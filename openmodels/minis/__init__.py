@@ -75,6 +75,7 @@ TASK_WORDS = {
     "foghorn": "the blasts of a foghorn, patterns never heard in training",
     "signal": "the meaning of a fog signal",
     "bell": "the strokes of a bell",
+    "recall_5": "the passage that answers a question, among the first 5 of 2,000",
     "nothing": "silence or surf alone: the answer that there is nothing",
 }
 

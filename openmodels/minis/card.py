@@ -21,6 +21,7 @@ from openmodels.minis import (
     TASK_WORDS,
     build_dir,
     configs,
+    embed_card,
     evaluate,
     evaluate_code,
     images,
@@ -448,11 +449,14 @@ def curve_in_words(curve: list[dict], watched: list[str]) -> str:
 
 
 def write(name: str, results: dict) -> None:
-    """Write scores.json, README.md and, except for `MEDIA`, curve.svg into the folder."""
+    """Write scores.json and README.md into the folder, and curve.svg for text models."""
     home = shipped_dir(name)
     home.mkdir(exist_ok=True)
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (home / "scores.json").write_text(text + "\n", encoding="utf-8")
+    if name in configs.EMBEDDERS:
+        (home / "README.md").write_text(embed_card.render(name, results), encoding="utf-8")
+        return
     if name in MEDIA:
         (home / "README.md").write_text(media_card.render(name, results), encoding="utf-8")
         return
@@ -646,7 +650,7 @@ def draw(results: dict, file: Path) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=sorted(configs.CONFIGS))
+    parser.add_argument("name", choices=sorted(configs.CONFIGS | configs.EMBEDDERS))
     parser.add_argument("--instances", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first-stage", type=Path, help="weights before a second stage")
@@ -654,6 +658,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.name in MEDIA and not options.render:
         parser.error(f"{options.name} is scored by openmodels.minis.evaluate_vl or _audio")
+    if options.name in configs.EMBEDDERS and not options.render:
+        parser.error(f"{options.name} is scored by openmodels.minis.evaluate_embed")
     if options.render:
         text = (shipped_dir(options.name) / "scores.json").read_text(encoding="utf-8")
         results = json.loads(text)

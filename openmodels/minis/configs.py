@@ -240,6 +240,7 @@ CONFIGS = {
     "mini-behemoth": behemoth,
     "mini-maverick": maverick,
 }
+EMBEDDERS = {"mini-embed": smallest}  # return vectors instead of text
 STANDS_FOR = {
     "mini-qwen": "qwen2.5-0.5b",
     "mini-qwen-agent": "qwen2.5-0.5b",
@@ -285,6 +286,7 @@ def model_class(config: PreTrainedConfig) -> type:
 
 def config(name: str) -> PreTrainedConfig:
     """Return the configuration of a miniature. Raises ValueError for an unknown name."""
-    if name not in CONFIGS:
-        raise ValueError(f"unknown miniature {name!r}; known: {', '.join(sorted(CONFIGS))}")
-    return CONFIGS[name]()
+    known = CONFIGS | EMBEDDERS
+    if name not in known:
+        raise ValueError(f"unknown miniature {name!r}; known: {', '.join(sorted(known))}")
+    return known[name]()

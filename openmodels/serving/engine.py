@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from openmodels.gguf.header import read
+
 HOST = "127.0.0.1"
 SMALL_FILE = 100 * 2**20  # bytes; one thread runs smaller files fastest
 # llama.cpp closes a connection after a stream, so the next request on it would fail. An idle
@@ -97,7 +99,7 @@ class Engine:
             off = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
             params.flash_attn_type = off
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        _set_cache(params, embedding)
+        _set_cache(params, embedding and _pooling(Path(file)))
         self.file, self.slots, self.context = Path(file), slots, context
         self.token = secrets.token_urlsafe(32)
         _close_to_others(params, self.token)
@@ -184,18 +186,28 @@ class Engine:
         return self.post("/tokenize", {"content": text, "parse_special": True})["tokens"]
 
 
-def _set_cache(params: Any, embedding: bool) -> None:
+def _pooling(file: Path) -> str:
+    """Return how llama.cpp makes a vector: as the file says ("UNSPECIFIED" here), else "MEAN"."""
+    try:
+        header = read(file)
+    except ValueError:  # llama.cpp says what is wrong with the file
+        return "MEAN"
+    return "UNSPECIFIED" if header.makes_vectors else "MEAN"
+
+
+def _set_cache(params: Any, pooling: str | bool) -> None:
     """Set the KV cache: a part per slot for generation, one shared part for embeddings.
 
+    pooling: the end of llama.cpp's name of a pooling type, for embeddings; False for generation.
     With separate parts llama.cpp splits a batch of texts of unequal length, and pools each
     vector over only the last piece of its text. n_ubatch = n_ctx keeps every text in one piece.
     """
-    params.kv_unified = embedding
-    if embedding:
+    params.kv_unified = bool(pooling)
+    if pooling:
         import xllamacpp
 
         params.embedding = True
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{pooling}")
         params.kv_unified_per_slot = params.n_ctx // params.n_parallel
         params.n_batch = params.n_ubatch = params.n_ctx
 

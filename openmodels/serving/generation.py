@@ -110,19 +110,22 @@ class Generator:
     def capabilities(self, model: StoredModel) -> list[str]:
         """Return a model's capabilities under Ollama's names; raises ApiError.
 
-        They are completion, tools, vision, audio, insert and thinking.
+        They are completion, embedding, tools, vision, audio, insert and thinking.
         """
         header = self.store.header(model)
         jinja = header.metadata.get("tokenizer.chat_template", "")
         encoder = media.encoder_of(self.store, model) if model.template is None else None
         readable = encoder.capabilities if encoder else frozenset()
         supported = {
-            "completion": True,
+            "completion": not header.makes_vectors,
+            "embedding": header.makes_vectors,
             "tools": model.template is None and "tools" in jinja,
             "vision": media.VISION in readable,
             "audio": media.AUDIO in readable,
             "insert": all(key in header.metadata for key in INFILL_KEYS),
-            "thinking": header.has_token(OPEN) and header.has_token(CLOSE),
+            "thinking": not header.makes_vectors
+            and header.has_token(OPEN)
+            and header.has_token(CLOSE),
         }
         return [name for name, is_supported in supported.items() if is_supported]
 
@@ -169,10 +172,11 @@ class Generator:
     ) -> None:
         """Raise ApiError(400) if the model lacks a capability that the request needs.
 
-        Also sets the default of `think`: true for a model that can think, else None.
+        Every model that generates text has "completion". Also sets the default of `think`: true
+        for a model that can think, else None.
         """
         capabilities = await asyncio.to_thread(self.capabilities, request.model)
-        for capability, needed in needs.items():
+        for capability, needed in {"completion": True, **needs}.items():
             if needed and capability not in capabilities:
                 raise ApiError(400, f"{_short_name(request)!r} does not support {capability}")
         if "thinking" not in capabilities:
@@ -568,6 +572,9 @@ class Generator:
         tokens = await self._tokenize(pooled, text, add_special=True)
         if len(tokens) >= limit and not truncate:
             raise ApiError(400, f"the input has {len(tokens)} tokens, more than {limit - 1}")
+        header = self.store.header(pooled.model)
+        if len(tokens) >= limit and header.metadata.get("tokenizer.ggml.add_eos_token"):
+            return [*tokens[: limit - 2], tokens[-1]]  # the last token's state is the vector
         return tokens[: limit - 1]
 
 

@@ -487,9 +487,9 @@ def _header(file: Path, changed: int) -> Header:
 @lru_cache
 def miniatures() -> tuple[str, ...]:
     """Return the names of the miniatures that have weights."""
-    from openmodels.minis.configs import CONFIGS
+    from openmodels.minis.configs import CONFIGS, EMBEDDERS
 
-    return tuple(name for name in CONFIGS if _weights(name).exists())
+    return tuple(name for name in CONFIGS | EMBEDDERS if _weights(name).exists())
 
 
 def _weights(name: str) -> Path:
