@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from openmodels.harbour.facts import Fact, FactSource
 from openmodels.harbour.templates import ASIDES
 from openmodels.harbour.wordings import FACT_KINDS, REMARKS
 from openmodels.harbour.world import SHIPS
+from openmodels.minis import evaluate
+from openmodels.workflows.store import Passage, SqliteStore
 
+BATCH, ANSWER_TOKENS = 4, 24
 KEYS = 12  # facts of the same kind in a text with many keys
 NEEDLE_KINDS = ("debt", "price", "purchase")
 FILLER = ASIDES + REMARKS
@@ -100,3 +105,26 @@ def variable_tracking(words: int, hops: int, seed: int) -> Haystack:
     places = sorted(rng.random() for _ in statements)
     text = _fill(statements, places, words, rng)
     return Haystack(text, f"Where does the {ships[hops]} lie?", (f"berth {berths[0]}",))
+
+
+def read(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, haystacks: Sequence[Haystack]
+) -> list[str]:
+    """Return a model's answers to texts, read with its weights, so no server limits the length."""
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": haystack.prompt}],
+            tokenize=False, add_generation_prompt=True,
+        )
+        for haystack in haystacks
+    ]  # fmt: skip
+    return evaluate.answer(model, tokenizer, prompts, batch=BATCH, longest=ANSWER_TOKENS)
+
+
+def shorten(haystack: Haystack, k: int) -> Haystack:
+    """Return the k sentences that a search by words ranks first, in the order of the text."""
+    with SqliteStore(":memory:", None) as store:
+        store.add([Passage("T", n, "", text) for n, text in enumerate(haystack.sentences)])
+        hits = store.search_words(haystack.question, k)
+    places = sorted(hit.passage.number for hit in hits)
+    return replace(haystack, sentences=tuple(haystack.sentences[place] for place in places))

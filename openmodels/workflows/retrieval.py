@@ -17,6 +17,7 @@ import openai
 
 from openmodels.harbour.documents import CITE_SYSTEM, UNANSWERED, Document, Question, passages
 from openmodels.minis.embed import query
+from openmodels.minis.evaluate import score
 from openmodels.workflows.calls import ask
 from openmodels.workflows.store import Passage
 
@@ -101,6 +102,20 @@ def first_rank(results: Sequence[Passage], question: Question) -> float:
     return next(
         (n for n in range(1, len(results) + 1) if retrieved(results[:n], question)), math.inf
     )
+
+
+def hits_at(
+    rankings: Sequence[Sequence[Passage]], questions: Sequence[Question], k: int
+) -> list[bool]:
+    """Return for each question whether its first k passages answer it; the share is recall@k."""
+    pairs = zip(rankings, questions, strict=True)
+    return [retrieved(ranking[:k], question) for ranking, question in pairs]
+
+
+def interval(flags: Sequence[bool]) -> tuple[float, float, float]:
+    """Return the share of true flags with Wilson's 95 % interval, each from 0 to 1."""
+    result = score(sum(flags), len(flags))
+    return result.correct / result.n, result.low, result.high
 
 
 # --- Vectors -------------------------------------------------------------------------------------
@@ -256,3 +271,20 @@ def _cites_older(question: Question, reply: CitedAnswer) -> bool:
     dates = {passage.document: passage.date for passage in reply.passages}
     newest = max(dates[source] for source in question.sources if source in dates)
     return any(dates[source] < newest for source in reply.sources)
+
+
+def with_sources(
+    question: Question, passages: Iterable[Passage], results: Sequence[Passage], k: int
+) -> list[Passage]:
+    """Return k passages: those that hold the answer, then the search's results.
+
+    This is what a perfect search would return; it separates errors of reading from errors of
+    search.
+    """
+    sources = [
+        passage
+        for passage in passages
+        if passage.document in question.sources
+        and any(contains(passage.text, [value]) for value in question.values)
+    ]
+    return list(dict.fromkeys([*sources, *results]))[:k]

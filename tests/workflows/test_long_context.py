@@ -45,3 +45,11 @@ def test_facts_that_do_not_fit_are_refused():
         long_context.multi_key(20, 0.5, 0)
     with pytest.raises(ValueError, match="ships"):
         long_context.variable_tracking(300, 99, 0)
+
+
+def test_a_search_shortens_a_text_to_the_sentences_with_the_words_of_the_question():
+    stack = long_context.needle(600, 0.4, 2)
+    short = long_context.shorten(stack, 5)
+    assert len(short.sentences) <= 5 and contains(short.prompt, stack.values)
+    places = [stack.sentences.index(sentence) for sentence in short.sentences]
+    assert places == sorted(places) and short.question == stack.question

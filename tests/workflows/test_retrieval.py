@@ -67,11 +67,26 @@ def test_a_rank_counts_the_passages_that_are_needed():
     assert not retrieval.retrieved([], BERTH)
 
 
+def test_recall_counts_the_questions_whose_first_passages_answer_them():
+    flags = retrieval.hits_at([[OLDER, HERON], [GULL]], [BERTH, BERTH], 2)
+    assert flags == [True, False]
+    assert retrieval.hits_at([[OLDER, HERON]], [BERTH], 1) == [False]
+    share, low, high = retrieval.interval(flags)
+    assert 0 < low < share == 0.5 < high < 1
+
+
+def test_a_perfect_search_puts_the_sources_first_and_repeats_nothing():
+    results = [GULL, HERON, OLDER]
+    passages = [OLDER, HERON, Passage("D1", 1, "2031-05-03", "It rained.")]
+    assert retrieval.with_sources(BERTH, passages, results, 3) == [HERON, GULL, OLDER]
+    assert retrieval.with_sources(BERTH, passages, results, 1) == [HERON]
+
+
 def test_fusion_sums_the_reciprocal_ranks():
     assert retrieval.fuse([HERON, GULL], [GULL, OLDER]) == [GULL, HERON, OLDER]
     assert retrieval.fuse([HERON], []) == [HERON]
     # with a small constant, one first place outweighs two middle places
-    first, second = [HERON, OLDER, GULL], [OLDER.__class__("D9", 0, "2031-01-01", "x"), OLDER]
+    first, second = [HERON, OLDER, GULL], [Passage("D9", 0, "2031-01-01", "x"), OLDER]
     assert retrieval.fuse(first, second, k=0)[0] in (HERON, OLDER)
     assert retrieval.fuse(first, second, k=60)[0] == OLDER
 
