@@ -276,7 +276,7 @@ WHERE words @@ query ORDER BY score DESC, id LIMIT %s
 """
 POSTGRES_VECTORS = """
 SELECT document, number, date, text, 1 - (embedding <=> %s) FROM passages
-ORDER BY embedding <=> %s, id LIMIT %s
+ORDER BY embedding <=> %s LIMIT %s
 """
 
 

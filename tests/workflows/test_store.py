@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 
+import notebooks
 import numpy as np
 import pytest
+import yaml
 
 from openmodels.workflows.store import DamagedStore, Passage, PostgresStore, SqliteStore, words
 
@@ -189,6 +191,14 @@ def test_words_are_lower_case_and_different():
         "heron",
         "lie",
     ]
+
+
+def test_the_compose_file_opens_the_server_to_this_machine_alone():
+    file = notebooks.ROOT / "deploy" / "pgvector" / "compose.yaml"
+    [service] = yaml.safe_load(file.read_text(encoding="utf-8"))["services"].values()
+    assert service["ports"] and all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert not service["image"].endswith(":latest") and ":" in service["image"]
+    assert service["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 
 
 WRITER = """
