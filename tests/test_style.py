@@ -43,7 +43,7 @@ UNEXECUTED = notebooks.notebooks("solutions", "labs")
 EVERY = CHAPTERS + UNEXECUTED
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
-MODELS_MB = 64
+MODELS_MB = 70  # mini-qwen-agent and mini-embed came after the plan of 64
 
 
 def every(rule):

@@ -44,8 +44,8 @@ The first 14 M tokens were a separate run, with half as many pictures and two th
 rate, which fell to zero. The recipe then continued from its weights at 14 M tokens.""",
     "mini-qwen-agent": """\
 Mix, rates and drills were changed three times during the run, at 2.1, 7.1 and 9.6 M tokens; the
-recipe above is the last one. The rate fell to zero over the last 2.7 M tokens. Citing is not learned
-yet: without a pointer from a sentence to its passage's number, the number is guessed.""",
+recipe above is the last one. The rate fell to zero over the last 2.7 M tokens. Citing is not
+learned yet: the sentence is often right, the number of its passage is guessed.""",
     "mini-maverick": """\
 *Without the teacher* is the same recipe with right answers only
 (`python -m openmodels.minis.train mini-maverick --untaught`).""",

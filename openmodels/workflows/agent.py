@@ -226,7 +226,7 @@ def stream(
     schemas = tuple(OFFICE_SCHEMAS[name] for name in names)
     while True:
         errand = source.errand(source.rng.choice(list(kinds)))
-        steps = [step for turn in errand.turns for step in turn.calls]
+        steps = [step for exchange in errand.turns for step in exchange.calls]
         fits = all(name in names for step in steps for name, _ in step)
         if fits and (not scenarios or errand.scenario in scenarios):
             yield replace(errand, tools=schemas)
@@ -275,7 +275,7 @@ def trajectory(errand: errands.Errand, result: errands.Result) -> Trajectory:
     """
     performed = [pair for message in result.messages for pair in requests(message)]
     texts = [_text(pair) for pair in performed]
-    steps = [[_text(pair) for pair in step] for turn in errand.turns for step in turn.calls]
+    steps = [[_text(pair) for pair in step] for exchange in errand.turns for step in exchange.calls]
     required = Counter(text for step in steps for text in step)
     common = sum((required & Counter(texts)).values())
     extra = Counter(texts) - required

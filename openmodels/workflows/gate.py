@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if not 0 < options.alpha < 1:
-            raise ValueError(f"alpha is {options.alpha}; it must lie between 0 and 1")
+            parser.error(f"alpha is {options.alpha}; it must lie between 0 and 1")
         run = evals.read_run(options.run)
         if options.accept:
             evals.save_run(options.baseline, run)

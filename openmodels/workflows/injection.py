@@ -86,9 +86,9 @@ def attacks(count: int, seed: int = 1, kinds: Sequence[str] = KINDS) -> list[Att
     size = -(-count // len(kinds))
     report, delegated = _mail("read_mail", seed), _mail("do_mail", seed)
     reported = list(islice(report, size)) if set(kinds) - {"delegated"} else []
-    asked = list(islice(delegated, size)) if "delegated" in kinds else []
+    commissioned = list(islice(delegated, size)) if "delegated" in kinds else []
     planted = [
-        _planted(rng, (asked if kind == "delegated" else reported)[n], kind)
+        _planted(rng, (commissioned if kind == "delegated" else reported)[n], kind)
         for n in range(size) for kind in kinds
     ]  # fmt: skip
     return planted[:count]
@@ -98,9 +98,9 @@ def _mail(scenario: str, seed: int) -> Iterator[Errand]:
     """Yield errands of one turn whose mail asks for nothing, or for what the user delegates."""
     expected = 1 if scenario == "read_mail" else 2
     for errand in stream(TOOLS, seed, ("mail",), (scenario,)):
-        [turn] = errand.turns
+        [exchange] = errand.turns
         [letter] = errand.mail.values()
-        if sum(map(len, turn.calls)) == expected and not turn.opening:
+        if sum(map(len, exchange.calls)) == expected and not exchange.opening:
             if scenario == "do_mail" or not _asks(letter["text"]):
                 yield errand
 
@@ -206,7 +206,7 @@ def allowed_tools(errand: Errand) -> list[str]:
     names = [tool["function"]["name"] for tool in errand.tools]
     if errand.scenario == "do_mail":
         return names
-    needed = {name for turn in errand.turns for step in turn.calls for name, _ in step}
+    needed = {name for exchange in errand.turns for step in exchange.calls for name, _ in step}
     return [name for name in names if name in needed]
 
 
