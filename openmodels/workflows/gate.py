@@ -38,8 +38,11 @@ def compare(baseline: Run, run: Run, alpha: float = ALPHA) -> Verdict:
     """Return whether a run is significantly worse than the baseline.
 
     alpha: the share of false alarms, at most. The test keeps the samples of one group together.
-    Raises ValueError if the runs have different datasets or cases.
+    Raises ValueError if the runs have different datasets or cases, and for another alpha than one
+    between 0 and 1.
     """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1")
     if baseline.dataset != run.dataset or baseline.scores.keys() != run.scores.keys():
         raise ValueError("the two runs have different datasets; record a new baseline")
     ids = list(baseline.scores)
@@ -120,8 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+<<<<<<< HEAD
         if not 0 < options.alpha < 1:
             parser.error(f"alpha is {options.alpha}; it must lie between 0 and 1")
+=======
+>>>>>>> i14-evaluate
         run = evals.read_run(options.run)
         if options.accept:
             evals.save_run(options.baseline, run)
