@@ -123,11 +123,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-<<<<<<< HEAD
-        if not 0 < options.alpha < 1:
-            parser.error(f"alpha is {options.alpha}; it must lie between 0 and 1")
-=======
->>>>>>> i14-evaluate
         run = evals.read_run(options.run)
         if options.accept:
             evals.save_run(options.baseline, run)
