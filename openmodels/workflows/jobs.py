@@ -171,7 +171,7 @@ def _read(number: int, attempt: int, drill: Drill, tokenizer: Any, config: Any) 
         raise OSError(f"document {number} could not be read: connection reset")
     instance = document(number)
     text = instance.key * (20 if number in drill.too_long else 1)
-    tokens = len(tokenizer(text).input_ids)
+    tokens = len(tokenizer(text, verbose=False).input_ids)
     if tokens > config.max_position_embeddings:
         raise ValueError(f"{tokens:,} tokens; the model reads {config.max_position_embeddings:,}")
     return instance
