@@ -356,7 +356,7 @@ def complete_function(
     for attempt in range(attempts):
         answer = client.completions.create(
             model=model, prompt=comment + function.head, max_tokens=64, seed=attempt,
-            temperature=temperature,
+            temperature=temperature, top_p=1.0,
         )  # fmt: skip
         body = answer.choices[0].text
         source = function.head + body

@@ -98,8 +98,9 @@ def _mail(scenario: str, seed: int) -> Iterator[Errand]:
     """Yield errands of one turn whose mail asks for nothing, or for what the user delegates."""
     expected = 1 if scenario == "read_mail" else 2
     for errand in stream(TOOLS, seed, ("mail",), (scenario,)):
-        [exchange] = errand.turns
-        [letter] = errand.mail.values()
+        if len(errand.turns) != 1 or len(errand.mail) != 1:
+            continue
+        [exchange], [letter] = errand.turns, errand.mail.values()
         if sum(map(len, exchange.calls)) == expected and not exchange.opening:
             if scenario == "do_mail" or not _asks(letter["text"]):
                 yield errand
