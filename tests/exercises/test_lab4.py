@@ -1,14 +1,22 @@
 """Lab 4's exercises 4.1, 4.2, 4.3 and 4.7 accept right answers written in other ways."""
 
+import itertools
 import json
+import secrets
+import uuid
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from openmodels.check import find
-from openmodels.exercises.lab4 import ex_4_2_repair, scripted_replies
+from openmodels.exercises.lab4 import (
+    ex_4_2_repair,
+    ex_4_3_tool_loop,
+    scripted_replies,
+    scripted_tools,
+)
 
-NUMBERS = ["4.2"]
+NUMBERS = ["4.2", "4.3"]
 
 
 def correct(number, *answers) -> bool:
@@ -149,3 +157,152 @@ def test_repair_as_an_object():
             return None, "invalid", attempts
 
     assert correct("4.2", Repair())
+
+
+# --- 4.3: a tool loop -----------------------------------------------------------------------------
+
+
+def test_example_of_the_tool_loop():
+    turns = ((None, (scripted_tools.book("a"),)), ("Booked.", ()))
+    script = scripted_tools.Script(turns, {"book_berth": ("lost",)}, retries=1)
+    run = scripted_tools.run_script(ex_4_3_tool_loop.reference_loop, script)
+    arguments = json.dumps({"nights": 3, "ship": "Heron"})
+    assert run.attempts == (("book_berth", arguments, 1), ("book_berth", arguments, 1))
+    assert (run.booked, run.answer, run.shared) == (1, "Booked.", False)
+    assert run.messages == (
+        "request", "calls book_berth a", 'result of a: {"berth": 4}', "answer 'Booked.'",
+    )  # fmt: skip
+
+
+def test_a_double_booking_is_counted():
+    turns = ((None, (scripted_tools.book("a"),)), ("Booked.", ()))
+    script = scripted_tools.Script(turns, {"book_berth": ("lost",)})
+    assert scripted_tools.run_script(ex_4_3_tool_loop.KeyPerAttempt(), script).booked == 2
+
+
+def read_object(text):
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return value if type(value) is dict else None
+
+
+def test_a_tool_loop_by_recursion_over_attempts():
+    def attempt(function, arguments, key, remaining):
+        try:
+            return function(arguments, key)
+        except (ConnectionError, TimeoutError) as error:
+            if remaining:
+                return attempt(function, arguments, key, remaining - 1)
+            return {"error": repr(error)}
+        except Exception as error:
+            return {"error": repr(error)}
+
+    def run_loop(ask, messages, tools, steps, retries):
+        history = [*messages]
+        while steps > 0:
+            steps -= 1
+            message = ask(history)
+            history += [message.model_dump(exclude_none=True)]
+            if message.tool_calls is None:
+                return message.content or "", history
+            for call in message.tool_calls:
+                arguments = read_object(call.function.arguments)
+                function, safe = tools.get(call.function.name, (None, False))
+                if function is None or arguments is None:
+                    result = {"error": f"check the call {call.function}"}
+                else:
+                    key = secrets.token_hex(8)
+                    result = attempt(function, arguments, key, retries * safe)
+                content = json.dumps(result, ensure_ascii=False, indent=1)
+                history += [{"content": content, "role": "tool", "tool_call_id": call.id}]
+        return None, history
+
+    assert correct("4.3", run_loop)
+
+
+def test_a_tool_loop_with_numbered_keys_of_the_run():
+    def run_loop(ask, messages, tools, steps, retries):
+        run, numbers, history = uuid.uuid4(), itertools.count(), list(messages)
+
+        def outcome(call):
+            arguments, key = read_object(call.function.arguments), f"{run}/{next(numbers)}"
+            if arguments is None or call.function.name not in tools:
+                raise LookupError("unknown tool, or no JSON object")
+            function, safe = tools[call.function.name]
+            for remaining in range(retries if safe else 0, -1, -1):
+                try:
+                    return function(arguments, key)
+                except OSError:  # TimeoutError and ConnectionError are two of its subclasses
+                    if remaining == 0:
+                        raise
+
+        for _ in range(steps):
+            history.append(ask(history))
+            calls = history[-1].tool_calls or []
+            for call in calls:
+                try:
+                    result = outcome(call)
+                except Exception as error:
+                    result = {"error": f"{type(error).__name__} {error}", "tool": call.id}
+                history.append(
+                    {"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)}
+                )
+            if not calls:
+                return history[-1].content or "", history
+        return (None, history)
+
+    assert correct("4.3", run_loop)
+
+
+def test_a_tool_loop_that_collects_the_results_of_a_step():
+    def run_call(call, tools, retries, key):
+        if call.function.name not in tools:
+            return {"error": f"tools: {sorted(tools)}"}
+        function, safe = tools[call.function.name]
+        failures = []
+        while True:
+            try:
+                arguments = json.loads(call.function.arguments)
+                return function({**arguments}, key)
+            except (TimeoutError, ConnectionError) as error:
+                failures.append(error)
+                if not safe or len(failures) > retries:
+                    return {"error": f"{len(failures)} failures, the last {error!r}"}
+            except Exception as error:
+                return {"error": f"{error!r}"}
+
+    def run_loop(ask, messages, tools, steps, retries):
+        history = tuple(messages)
+        for _ in range(steps):
+            message = ask(history)
+            calls = message.tool_calls or ()
+            results = [run_call(call, tools, retries, str(uuid.uuid1())) for call in calls]
+            history += (message,) + tuple(
+                dict(role="tool", tool_call_id=call.id, content=json.dumps(result))
+                for call, result in zip(calls, results, strict=True)
+            )
+            if not calls:
+                return message.content or "", list(history)
+        return None, list(history)
+
+    assert correct("4.3", run_loop)
+
+
+def test_a_tool_loop_as_an_object():
+    class Loop:
+        def __call__(self, ask, messages, tools, steps, retries):
+            history = []
+            for _ in range(steps):
+                message = ask([*messages, *history])
+                history.append(message)
+                if not message.tool_calls:
+                    return [message.content or "", [*messages, *history]]
+                for call in message.tool_calls:
+                    content = json.dumps(ex_4_3_tool_loop.reference_result(
+                        call.function, tools, retries))  # fmt: skip
+                    history.append({"role": "tool", "tool_call_id": call.id, "content": content})
+            return [None, [*messages, *history]]
+
+    assert correct("4.3", Loop())
