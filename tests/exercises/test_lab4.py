@@ -1,22 +1,27 @@
 """Lab 4's exercises 4.1, 4.2, 4.3 and 4.7 accept right answers written in other ways."""
 
+import base64
+import hashlib
 import itertools
 import json
 import secrets
 import uuid
 
 import pytest
+from openai.types.chat import ChatCompletion
 from pydantic import TypeAdapter, ValidationError
 
 from openmodels.check import find
 from openmodels.exercises.lab4 import (
+    cache_keys,
     ex_4_2_repair,
     ex_4_3_tool_loop,
+    ex_4_7_cache,
     scripted_replies,
     scripted_tools,
 )
 
-NUMBERS = ["4.2", "4.3"]
+NUMBERS = ["4.2", "4.3", "4.7"]
 
 
 def correct(number, *answers) -> bool:
@@ -306,3 +311,152 @@ def test_a_tool_loop_as_an_object():
             return [None, [*messages, *history]]
 
     assert correct("4.3", Loop())
+
+
+# --- 4.7: a cache ---------------------------------------------------------------------------------
+
+IGNORED = {"user", "metadata", "timeout", "store"}
+
+
+def test_examples_of_the_cache():
+    key = cache_keys.reference_key
+    assert key(cache_keys.BASE | {"user": "a"}, "d") == key(cache_keys.BASE | {"user": "b"}, "d")
+    steps = tuple(
+        ex_4_7_cache.Step(cache_keys.BASE, (reason,)) for reason in ("length", "stop", "stop")
+    )
+    run = ex_4_7_cache.run_steps(ex_4_7_cache.reference_cached, steps)
+    assert len(run.sent) == 2
+    assert run.answers == ("answer 1: answer 1 a", "answer 2: answer 2 a", "answer 2: answer 2 a")
+
+
+def test_a_response_that_its_caller_changed_is_seen():
+    steps = (ex_4_7_cache.Step(cache_keys.BASE),) * 2
+    run = ex_4_7_cache.run_steps(ex_4_7_cache.StoresObjects(), steps)
+    assert run.answers[1] == "answer 1: changed by the caller"
+
+
+def test_a_key_by_python_s_hash_is_seen():
+    relation = cache_keys.relate(cache_keys.key_by_hash, cache_keys.BASE, "d", cache_keys.BASE, "d")
+    assert relation == "a key by `hash`"
+
+
+def pairs_of(value):
+    """Return a value with dictionaries as sorted pairs."""
+    if isinstance(value, dict):
+        return ("dict", sorted((name, pairs_of(part)) for name, part in value.items()))
+    return ("list", list(map(pairs_of, value))) if isinstance(value, list) else repr(value)
+
+
+def test_a_cache_with_keys_of_sorted_pairs():
+    def cache_key(request, digest):
+        match request:
+            case {"stream": True}:
+                return None
+            case {"temperature": 0} | {"seed": int()}:
+                parts = {k: request[k] for k in set(request) - IGNORED}
+                text = repr((pairs_of(parts), digest))
+                return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return None
+
+    def cached(create, request, digest, store):
+        key = cache_key(request, digest)
+        text = store.get(key)
+        if text is None:
+            response = create(**request)
+            incomplete = [c for c in response.choices if c.finish_reason not in
+                          ("stop", "tool_calls")]  # fmt: skip
+            if key and response.choices and not incomplete:
+                store[key] = response.model_dump_json(indent=1)
+            return response
+        return ChatCompletion.model_validate(json.loads(text))
+
+    assert correct("4.7", cache_key, cached)
+
+
+def test_a_cache_whose_key_is_the_text_itself():
+    def cache_key(request, digest):
+        request = json.loads(json.dumps(request))
+        for name in IGNORED:
+            request.pop(name, None)
+        if request.pop("stream", False):
+            return None
+        if request.get("temperature") != 0 and request.get("seed") is None:
+            return None
+        return json.dumps({"request": request, "digest": digest}, sort_keys=True, indent=0)
+
+    def cached(create, request, digest, store):
+        key = cache_key(request, digest)
+        if key is None:
+            return create(**request)
+        if key not in store:
+            response = create(**dict(request))
+            reasons = [choice.finish_reason for choice in response.choices] or ["none"]
+            if set(reasons) - {"stop", "tool_calls"}:
+                return response
+            store[key] = json.dumps(response.model_dump())
+        return ChatCompletion.model_validate_json(store[key])
+
+    assert correct("4.7", cache_key, cached)
+
+
+def test_a_cache_that_feeds_a_hash_part_by_part():
+    def feed(state, value):
+        if isinstance(value, dict):
+            state.update(b"{%d" % len(value))
+            for name in sorted(value):
+                feed(state, name)
+                feed(state, value[name])
+        elif isinstance(value, (list, tuple)):
+            state.update(b"[%d" % len(value))
+            for part in value:
+                feed(state, part)
+        else:
+            text = f"{type(value).__name__}:{value}".encode()
+            state.update(b"%d:" % len(text) + text)
+
+    def cache_key(request, digest):
+        seeded = request.get("seed", None) is not None
+        if not seeded and request.get("temperature", 1) != 0 or request.get("stream", False):
+            return None
+        state = hashlib.sha1(usedforsecurity=False)
+        feed(state, [digest, {k: v for k, v in request.items() if k not in IGNORED}])
+        return base64.b64encode(state.digest()).decode()
+
+    def cached(create, request, digest, store):
+        try:
+            return ChatCompletion.model_validate_json(store[cache_key(request, digest)])
+        except KeyError:
+            pass
+        response = create(**request)
+        storable = len(response.choices) > 0 and cache_key(request, digest) is not None
+        for choice in response.choices:
+            storable = storable and choice.finish_reason in {"stop", "tool_calls"}
+        if storable:
+            store.setdefault(cache_key(request, digest), response.model_dump_json())
+        return response
+
+    assert correct("4.7", cache_key, cached)
+
+
+def test_a_cache_of_objects():
+    class Key:
+        def __call__(self, request, digest):
+            sample = request.get("temperature") != 0 and request.get("seed") is None
+            if sample or request.get("stream"):
+                return None
+            fields = [[k, request[k]] for k in sorted(request) if k not in IGNORED]
+            text = json.dumps([fields, digest], sort_keys=True, separators=(",", ":"))
+            return f"v1-{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"
+
+    class Cached:
+        def __call__(self, create, request, digest, store):
+            key = Key()(request, digest)
+            if key in store:
+                return ChatCompletion.model_validate_json(store[key])
+            response = create(**request)
+            reasons = {choice.finish_reason for choice in response.choices}
+            if key and reasons and reasons.issubset(("stop", "tool_calls")):
+                store.update({key: response.model_dump_json()})
+            return response
+
+    assert correct("4.7", Key(), Cached())
