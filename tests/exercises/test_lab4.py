@@ -4,8 +4,11 @@ import base64
 import hashlib
 import itertools
 import json
+import re
 import secrets
+import string
 import uuid
+from collections import Counter, defaultdict
 
 import pytest
 from openai.types.chat import ChatCompletion
@@ -14,14 +17,16 @@ from pydantic import TypeAdapter, ValidationError
 from openmodels.check import find
 from openmodels.exercises.lab4 import (
     cache_keys,
+    ex_4_1_router,
     ex_4_2_repair,
     ex_4_3_tool_loop,
     ex_4_7_cache,
     scripted_replies,
     scripted_tools,
 )
+from openmodels.harbour.text import INTENTS
 
-NUMBERS = ["4.2", "4.3", "4.7"]
+NUMBERS = ["4.1", "4.2", "4.3", "4.7"]
 
 
 def correct(number, *answers) -> bool:
@@ -35,6 +40,130 @@ def test_an_exercise_has_twelve_wrong_answers_with_messages_of_their_own(number)
     wrong = find(number).load_checker().wrong_answers
     assert len(wrong) >= 12
     assert len({answer.message for answer in wrong}) >= 12
+
+
+# --- 4.1: a router --------------------------------------------------------------------------------
+
+
+def test_examples_of_the_router():
+    examples = [("Tide? Tide!", "tide"), ("low tide", "tide")]
+    assert ex_4_1_router.reference_rules(examples, 2) == {"tide": "tide"}
+    routes = ex_4_1_router.reference_route(
+        ["Low tide?", "Hello", "Open?"], {"tide": "tide"}, lambda request: "Hours.", 1
+    )
+    assert routes == ["tide", "hours", "person"]
+
+
+def test_the_reference_router_is_right_on_95_percent_within_the_budget():
+    right, calls = ex_4_1_router.trial(ex_4_1_router.reference_rules, ex_4_1_router.reference_route)
+    assert right >= 0.95 * ex_4_1_router.HELD_OUT
+    assert 0 < calls <= ex_4_1_router.BUDGET
+
+
+def test_a_router_with_counters():
+    def learn_rules(examples, support):
+        counts = defaultdict(Counter)
+        for request, intent in examples:
+            for word in {*re.split(r"[^a-z]+", request.lower())} - {""}:
+                counts[word][intent] += 1
+        return {
+            word: intent
+            for word, counter in counts.items()
+            for intent, count in counter.items()
+            if count >= support and len(counter) == 1
+        }
+
+    def route(requests, rules, classify, budget):
+        calls = 0
+
+        def one_route(request):
+            nonlocal calls
+            words = re.split(r"[^a-z]+", request.lower())
+            match = {rules.get(word) for word in words} - {None}
+            if len(match) == 1:
+                return next(iter(match))
+            if calls == budget:
+                return "person"
+            calls += 1
+            reply = classify(request).strip().strip(".").strip().lower()
+            return reply if reply in INTENTS else "person"
+
+        return [one_route(request) for request in requests]
+
+    assert correct("4.1", learn_rules, route)
+
+
+def words_by_letter(text):
+    letters = [x if x in string.ascii_letters else " " for x in text]
+    return frozenset("".join(letters).lower().split())
+
+
+def test_a_router_by_sets_of_examples():
+    def learn_rules(examples, support):
+        pairs = [(words_by_letter(request), intent) for request, intent in examples]
+        rules = {}
+        for word in set().union(*(words for words, _ in pairs)):
+            intents = [intent for words, intent in pairs if word in words]
+            if len(intents) >= support and intents.count(intents[0]) == len(intents):
+                rules[word] = intents[0]
+        return rules
+
+    def route(requests, rules, classify, budget):
+        replies = iter(range(budget))
+        routes = ["person"] * len(requests)
+        for place, request in enumerate(requests):
+            matches = Counter(rules[word] for word in words_by_letter(request) if word in rules)
+            if len(matches) == 1:
+                (routes[place],) = matches
+            elif next(replies, None) is not None:
+                reply = re.sub(r"^[ .\n]+|[ .\n]+$", "", classify(request)).casefold()
+                routes[place] = reply if reply in set(INTENTS) else "person"
+        return routes
+
+    assert correct("4.1", learn_rules, route)
+
+
+def test_a_router_with_conflicts_removed():
+    def learn_rules(examples, support):
+        rules, counts, conflicts = {}, Counter(), set()
+        for request, intent in examples:
+            for word in words_by_letter(request):
+                counts[word] += 1
+                if rules.setdefault(word, intent) != intent:
+                    conflicts.add(word)
+        return {w: i for w, i in rules.items() if w not in conflicts and counts[w] >= support}
+
+    def route(requests, rules, classify, budget):
+        unclear, routes = [], {}
+        for place, request in enumerate(requests):
+            matches = [rules[word] for word in words_by_letter(request) & rules.keys()]
+            if matches and all(match == matches[0] for match in matches):
+                routes[place] = matches[0]
+            else:
+                unclear.append(place)
+        for place in unclear[:budget]:
+            reply = classify(requests[place]).strip(" .\n\t").lower()
+            routes[place] = reply if INTENTS.count(reply) else "person"
+        return tuple(routes.get(place, "person") for place in range(len(requests)))
+
+    assert correct("4.1", learn_rules, route)
+
+
+def test_a_router_by_recursion():
+    def route(requests, rules, classify, budget):
+        if not requests:
+            return []
+        head, *tail = requests
+        match = {rules[word] for word in ex_4_1_router.words_of(head) if word in rules}
+        if len(match) == 1:
+            return [*match, *route(tail, rules, classify, budget)]
+        if not budget:
+            return ["person", *route(tail, rules, classify, 0)]
+        reply = classify(head).lower().strip(" .\n")
+        first = reply if reply in INTENTS else "person"
+        return [first, *route(tail, rules, classify, budget - 1)]
+
+    assert correct("4.1", ex_4_1_router.reference_rules, route)
 
 
 # --- 4.2: repair ----------------------------------------------------------------------------------
