@@ -2,7 +2,8 @@
 
 Package `labN` lists the exercises of lab N: number, title and hints. Exercise N.4 is in the module
 `labN/ex_N_4_topic.py`: its checker, a reference solution and the wrong answers that learners give.
-`known_mistakes` has what checkers share. A new exercise starts with `tools/new_exercise.py`.
+`known_mistakes` and `cases` have what checkers share. A new exercise starts with
+`tools/new_exercise.py`.
 """
 
 from __future__ import annotations

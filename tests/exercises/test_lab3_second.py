@@ -17,8 +17,8 @@ from PIL import ImageDraw, ImageFilter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from openmodels.check import find
+from openmodels.exercises import cases
 from openmodels.exercises.lab3 import (
-    cases,
     ex_3_5_wer,
     ex_3_6_extraction,
     ex_3_7_hallucination,

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_type
-from openmodels.exercises.known_mistakes import expect_number
-from openmodels.exercises.lab3.cases import (
+from openmodels.exercises.cases import (
     Case,
     call_case,
     expect_error,
     expect_unchanged,
     name_mistake,
 )
+from openmodels.exercises.known_mistakes import expect_number
 
 Texts = Sequence[str]
 Counts = tuple[int, int, int]  # substitutions, deletions, insertions

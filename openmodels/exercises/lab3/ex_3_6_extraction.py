@@ -14,9 +14,8 @@ from typing import Any
 from PIL import Image
 
 from openmodels.check import NotYet, WrongAnswer, exercise
+from openmodels.exercises.cases import Case, equal, line_of, name_mistake, result_of
 from openmodels.exercises.known_mistakes import pair_answers
-from openmodels.exercises.lab3.cases import Case, equal, name_mistake, result_of
-from openmodels.exercises.lab3.expectations import line_of
 from openmodels.exercises.lab3.order_texts import READING_MISTAKES, READINGS, parse, reference_read
 from openmodels.exercises.lab3.scripted_forms import (
     FORMS,

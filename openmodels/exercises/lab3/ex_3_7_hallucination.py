@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_type
-from openmodels.exercises.known_mistakes import expect_number
-from openmodels.exercises.lab3.cases import (
+from openmodels.exercises.cases import (
     Case,
     call_case,
     expect_error,
     expect_unchanged,
     name_mistake,
 )
+from openmodels.exercises.known_mistakes import expect_number
 
 KEYS = {  # what each number of an answer is
     "rate": "the hallucination rate",

@@ -3,7 +3,6 @@
 import copy
 import dis
 import inspect
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from openmodels.check import NotYet, WrongAnswer
+from openmodels.exercises.cases import line_of
 from openmodels.exercises.known_mistakes import as_lists, diagnose
 
 # A function of these packages that solves the exercise is what the answer is compared with.
@@ -131,17 +131,6 @@ def explain(
     begin = probes[: wrong + 1]
     messages = {diagnose(answer, begin, [mistake], rtol) for mistake in mistakes} - {""}
     return messages.pop() if len(messages) == 1 else ""
-
-
-def line_of(error: Exception, function: Callable) -> str:
-    """Return where in the function's cell an error was raised, "" if its source is not known."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if code and frame.filename == code.co_filename and frame.line
-    ]
-    return f" in line {frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
 
 
 def expect_value_error(function: Callable, call: tuple, what: str, hint: str = "") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openmodels.check import WrongAnswer
-from openmodels.exercises.lab3.cases import Case
+from openmodels.exercises.cases import Case
 from openmodels.exercises.lab3.scripted_forms import ORDER, PRICES, QUANTITIES, A, Record, write
 from openmodels.harbour import world
 from openmodels.harbour.scenes import FIELDS

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from openmodels.exercises.lab3.cases import Case
+from openmodels.exercises.cases import Case
 from openmodels.harbour import world
 
 QUANTITIES, PRICES = range(1, 41), range(2, 100)

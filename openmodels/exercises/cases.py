@@ -5,7 +5,9 @@ that fails, a known wrong answer with the same results so far names the mistake.
 """
 
 import copy
+import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,3 +99,14 @@ def expect_error(
         return
     result = f"raises {result}" if state == "error" else f"returns {result!r}"
     raise NotYet(f"for {what} your function {result}, expected {error.__name__}. {hint}")
+
+
+def line_of(error: Exception, function: Callable) -> str:
+    """Return where in the function's cell an error was raised, "" if its source is not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if code and frame.filename == code.co_filename and frame.line
+    ]
+    return f" in line {frames[-1].lineno}, `{frames[-1].line}`" if frames else ""

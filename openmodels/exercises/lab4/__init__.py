@@ -1,0 +1,79 @@
+"""Lab 4, workflows: the numbers, titles and hints of its exercises.
+
+Exercise 4.3 is in the module `ex_4_3_tool_loop`, and so on.
+"""
+
+from openmodels.check import Exercise
+
+EXERCISES = (
+    Exercise(
+        "4.1",
+        "Route requests within a budget of model calls",
+        hints=(),
+    ),
+    Exercise(
+        "4.2",
+        "Repair a reply until it is valid, or stop",
+        hints=(
+            "Write one loop over `range(1, attempts + 1)` and return from inside it: the counter "
+            "is then the number of calls. Look at the stop rules in their order: refusal, cut, "
+            "valid, repeated.",
+            '`record_class.model_validate_json(content or "")` parses and validates in one step. '
+            "Catch `ValidationError` only; its text names every field with its problem.",
+            "Start with `messages = list(messages)`, and remember the replies so far in a list. "
+            "Before the next call, append two messages: the reply with the role assistant, and "
+            "the text of the error with the role user.",
+        ),
+    ),
+    Exercise(
+        "4.3",
+        "Run tools that fail, and book nothing twice",
+        hints=(
+            "Write a function that runs one call and always returns a result: the tool's own, or "
+            '`{"error": ...}`. The loop around it then has no error to handle.',
+            "Choose the key once per call, before the first attempt: `uuid.uuid4().hex`. A model "
+            "can repeat its ids, and equal arguments can mean two bookings, so neither is a key.",
+            "`for attempt in range(1 + (retries if safe else 0))`: return the result, or catch "
+            "`(TimeoutError, ConnectionError)` and go on. Any other `Exception` returns an error "
+            "at once. Results are JSON texts: `json.dumps(result)`.",
+        ),
+    ),
+    Exercise(
+        "4.4",
+        "Fuse keyword and vector rankings",
+        hints=(),
+    ),
+    Exercise(
+        "4.5",
+        "Check citations that survive a paraphrase",
+        hints=(),
+    ),
+    Exercise(
+        "4.6",
+        "Defend against injection, and keep the utility",
+        hints=(),
+    ),
+    Exercise(
+        "4.7",
+        "Build a cache key that forgets nothing",
+        hints=(
+            "Build the key from everything except a short list of fields that cannot change the "
+            "answer. A list of fields that matter forgets the field that the API adds next.",
+            "`json.dumps(value, sort_keys=True)` is the same for every order of a dictionary's "
+            "keys and different for every order of a list. Hash that text with `hashlib.sha256`.",
+            "In `cached`, look up only if the key is not None. After the call, store the response "
+            'only if its `choices` all finished with "stop" or "tool_calls". An exception '
+            "leaves the function before that line.",
+        ),
+    ),
+    Exercise(
+        "4.8",
+        "Correct the bias of a judge",
+        hints=(),
+    ),
+    Exercise(
+        "4.9",
+        "Gate a change with a paired comparison",
+        hints=(),
+    ),
+)
