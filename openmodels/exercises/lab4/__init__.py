@@ -74,6 +74,15 @@ EXERCISES = (
     Exercise(
         "4.9",
         "Gate a change with a paired comparison",
-        hints=(),
+        hints=(
+            "Three steps: look for reasons not to compare (exit 2), pair the rows by id, then "
+            "test all cases and each kind. A dict `{case: right}` of the run pairs the rows.",
+            "A changed case is broken or fixed. Without a real change both are equally likely, "
+            "like the sides of a coin, so p is the probability of at least `broken` heads in "
+            "`broken + fixed` throws.",
+            "p = sum(math.comb(n, k) for k in range(broken, n + 1)) / 2**n with n = broken + "
+            "fixed. A group regresses if (broken - fixed) / cases > margin and p < alpha / (1 + "
+            "number of kinds).",
+        ),
     ),
 )
