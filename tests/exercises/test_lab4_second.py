@@ -1,12 +1,13 @@
 """Lab 4's exercises 4.4, 4.5, 4.6, 4.8 and 4.9 accept right answers of other forms."""
 
 import math
+import re
 from collections import Counter, defaultdict
 
 import pytest
 
 from openmodels.check import find
-from openmodels.exercises.lab4 import ex_4_9_gate
+from openmodels.exercises.lab4 import ex_4_5_citations, ex_4_9_gate
 
 
 def correct(number, *answers) -> bool:
@@ -15,11 +16,106 @@ def correct(number, *answers) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", ["4.9"])
+@pytest.mark.parametrize("number", ["4.5", "4.9"])
 def test_an_exercise_has_twelve_wrong_answers_with_messages_of_their_own(number):
     wrong = find(number).load_checker().wrong_answers
     assert len(wrong) >= 12
     assert len({answer.message for answer in wrong}) >= 12
+
+
+# --- 4.5, citations -------------------------------------------------------------------------------
+
+
+def test_example_of_citations():
+    verdicts = ex_4_5_citations.reference_check(*ex_4_5_citations.EXAMPLE.arguments)
+    assert verdicts == ["supported", "unsupported"]
+
+
+def spell(value):
+    """Return a number from 2 to 99 in words."""
+    if value < 20:
+        return ex_4_5_citations.ONES[value - 2]
+    tens, units = divmod(value, 10)
+    words = [ex_4_5_citations.TENS[tens - 2]]
+    return "-".join(words + (["one", *ex_4_5_citations.ONES][units - 1 : units] if units else []))
+
+
+def in_digits(text):
+    """Return the text with number words replaced by digits and without thousands separators."""
+    words = {spell(value): str(value) for value in range(2, 100)}
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    return re.sub(r"[A-Za-z-]+", lambda match: words.get(match[0].lower(), match[0]), text)
+
+
+def numbers_of(text):
+    return Counter(map(float, re.findall(r"\d+(?:\.\d+)?", in_digits(text)))).keys()
+
+
+def citations_by_replacement(answer, passages, judge):
+    """Move each mark before the sign that ends its sentence, then split."""
+    text = re.sub(r"([.!?])((?:\s*\[\d+\])+)", r"\2\1", answer)
+    verdicts = []
+    for part in re.split(r"(?<=[.!?])\s+", text.strip()):
+        marks = {int(n) for n in re.findall(r"\[(\d+)\]", part)}
+        claim = re.sub(r"\s*\[\d+\]", "", part).strip()
+        known = dict(enumerate(passages, 1))
+        if not claim:
+            continue
+        if not marks:
+            verdicts.append("refusal" if claim == "The documents do not say." else "uncited")
+        elif marks - known.keys():
+            verdicts.append("no such passage")
+        else:
+            source = " ".join(known[n] for n in sorted(marks))
+            right = not numbers_of(claim) - numbers_of(source) and judge(claim, source)
+            verdicts.append(("unsupported", "supported")[bool(right)])
+    return tuple(verdicts)
+
+
+def citations_by_characters(answer, passages, judge):
+    """Walk through the answer sign by sign; the marks behind a sign belong to the sentence."""
+    sentences, i = [""], 0
+    while i < len(answer):
+        mark = re.match(r"\s*\[\d+\]", answer[i:])
+        ended = sentences[-1].rstrip().endswith((".", "!", "?", "]"))
+        plain = re.sub(r"\s*\[\d+\]", "", sentences[-1]).rstrip()
+        if mark:
+            sentences[-1] += mark[0]
+            i += mark.end()
+        elif answer[i].isspace() and ended and plain.endswith((".", "!", "?")):
+            sentences.append("")
+            i += 1
+        else:
+            sentences[-1] += answer[i]
+            i += 1
+    results = [citations_by_replacement(s, passages, judge) for s in sentences if s.strip()]
+    return [verdict for result in results for verdict in result]
+
+
+def citations_with_lazy_judge(answer, passages, judge):
+    return ex_4_5_citations.reference_check(
+        answer, passages, lambda claim, text: bool(int(judge(f" {claim}", f"{text}\n")))
+    )
+
+
+def citations_in_a_generator(answer, passages, judge):
+    def verdicts():
+        for claim, cited in ex_4_5_citations.split_sentences(answer):
+            rules = ex_4_5_citations.Rules()
+            yield ex_4_5_citations.verdict_on(rules, claim, cited[::-1], passages, judge)
+
+    return list(verdicts())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        citations_by_replacement, citations_by_characters, citations_with_lazy_judge,
+        citations_in_a_generator,
+    ],
+)  # fmt: skip
+def test_citations_by_other_ways(answer):
+    assert correct("4.5", answer)
 
 
 # --- 4.9, the gate --------------------------------------------------------------------------------

@@ -46,7 +46,17 @@ EXERCISES = (
     Exercise(
         "4.5",
         "Check citations that survive a paraphrase",
-        hints=(),
+        hints=(
+            "Match a sentence and the marks behind it by one pattern with two groups: text "
+            "up to a full stop that a space, a bracket or the end follows, then any number "
+            "of `\\[\\d+\\]`.",
+            "Write `values(text)`: a set of floats from digits and number words. Then "
+            "`values(claim) <= values(text)` says that every number of the claim is in the "
+            "text.",
+            "Decide in this order: no citation, a passage that does not exist, a number "
+            "that is missing, the judge. The pattern is "
+            'r"(.+?(?:[.!?](?=\\s|\\[|$)|$))((?:\\s*\\[\\d+\\])*)".',
+        ),
     ),
     Exercise(
         "4.6",

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -429,9 +430,9 @@ def find_problem(result: Any, expected: dict) -> str:
             "and a stop needs some"
         )
     unnamed = [name for name in expected["regressions"] if name not in text]
-    ids = [word.strip(",") for reason in expected["reasons"] for word in reason.split()]
     if expected["exit"] == 2:
-        unnamed = [i for i in ids if i.startswith(("case", "x")) and i not in text]
+        ids = re.findall(r"\b(?:case|x)\d+", "\n".join(expected["reasons"]))
+        unnamed = [case for case in ids if case not in text]
     return f"no reason names {unnamed[0]!r}: a stop must say what to look at" if unnamed else ""
 
 
