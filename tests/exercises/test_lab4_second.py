@@ -1,13 +1,15 @@
 """Lab 4's exercises 4.4, 4.5, 4.6, 4.8 and 4.9 accept right answers of other forms."""
 
+import heapq
 import math
 import re
 from collections import Counter, defaultdict
+from fractions import Fraction
 
 import pytest
 
 from openmodels.check import find
-from openmodels.exercises.lab4 import ex_4_5_citations, ex_4_9_gate
+from openmodels.exercises.lab4 import ex_4_4_hybrid, ex_4_5_citations, ex_4_9_gate
 
 
 def correct(number, *answers) -> bool:
@@ -16,11 +18,70 @@ def correct(number, *answers) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", ["4.5", "4.9"])
+@pytest.mark.parametrize("number", ["4.4", "4.5", "4.9"])
 def test_an_exercise_has_twelve_wrong_answers_with_messages_of_their_own(number):
     wrong = find(number).load_checker().wrong_answers
     assert len(wrong) >= 12
     assert len({answer.message for answer in wrong}) >= 12
+
+
+# --- 4.4, hybrid retrieval ------------------------------------------------------------------------
+
+
+def test_example_of_fusion():
+    pairs = ex_4_4_hybrid.reference_fuse(*ex_4_4_hybrid.EXAMPLE.arguments)
+    assert pairs == [("b", 1 / 62 + 1 / 61), ("a", 1 / 61), ("c", 1 / 62)]
+
+
+def test_the_fusion_beats_both_parts_on_the_held_out_questions():
+    keyword, vector, both = ex_4_4_hybrid.measure(ex_4_4_hybrid.reference_search)
+    assert both > max(keyword, vector) + 0.1
+
+
+def fuse_in_fractions(rankings, k=60, top=None):
+    if k < 0 or (top or 1) < 1 or top == 0:
+        raise ValueError(top)
+    scores = defaultdict(Fraction)
+    for ranking in rankings:
+        seen = []
+        for name in ranking:
+            if name not in seen:
+                seen.append(name)
+                scores[name] += Fraction(1, k + len(seen))
+    names = sorted(sorted(scores), key=scores.get, reverse=True)  # stable
+    return [(name, scores[name]) for name in names[:top]]
+
+
+def fuse_by_heap(rankings, k=60, top=None):
+    if k < 0:
+        raise ValueError(k)
+    if top is not None and top <= 0:
+        raise ValueError(top)
+    unique = [sorted(set(ranking), key=ranking.index) for ranking in rankings]
+    names = {name for ranking in unique for name in ranking}
+    heap = [
+        (-sum(1 / (k + r.index(name) + 1) for r in unique if name in r), name) for name in names
+    ]
+    return tuple([name, -score] for score, name in heapq.nsmallest(top or len(heap), heap))
+
+
+def search_with_lists(question, keyword, vector, k=60, top=5, depth=20):
+    first, second = keyword(question, depth), vector(question, depth)
+    pairs = fuse_in_fractions([dict(first), dict(second)], k)
+    return tuple(name for name, _ in pairs)[:top]
+
+
+def search_with_zip(question, keyword, vector, k=60, top=5, depth=20):
+    parts = [part(question, depth) for part in (vector, keyword)]
+    names = [next(zip(*part, strict=True)) if part else () for part in parts]
+    best = fuse_by_heap([list(n) for n in names], k, top)
+    return [name for name, _ in best]
+
+
+@pytest.mark.parametrize("fuse", [fuse_in_fractions, fuse_by_heap])
+@pytest.mark.parametrize("search", [search_with_lists, search_with_zip])
+def test_hybrid_by_other_ways(fuse, search):
+    assert correct("4.4", fuse, search)
 
 
 # --- 4.5, citations -------------------------------------------------------------------------------

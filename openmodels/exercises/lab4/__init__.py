@@ -41,7 +41,15 @@ EXERCISES = (
     Exercise(
         "4.4",
         "Fuse keyword and vector rankings",
-        hints=(),
+        hints=(
+            "Remove repeated ids from each ranking first (`dict.fromkeys` keeps the "
+            "order). Then the rank of an id is its place, counted from 1.",
+            "Add 1 / (k + rank) for each ranking that has the id; a ranking without it "
+            "adds nothing. A dict from id to score is enough.",
+            "`sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))` puts the best "
+            "first and resolves ties. `search` asks both parts for `depth` results, drops "
+            "their scores and fuses the ids.",
+        ),
     ),
     Exercise(
         "4.5",
