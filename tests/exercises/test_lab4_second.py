@@ -5,11 +5,13 @@ import math
 import re
 from collections import Counter, defaultdict
 from fractions import Fraction
+from statistics import NormalDist, mean, stdev
 
+import numpy as np
 import pytest
 
 from openmodels.check import find
-from openmodels.exercises.lab4 import ex_4_4_hybrid, ex_4_5_citations, ex_4_9_gate
+from openmodels.exercises.lab4 import ex_4_4_hybrid, ex_4_5_citations, ex_4_8_judge, ex_4_9_gate
 
 
 def correct(number, *answers) -> bool:
@@ -18,7 +20,7 @@ def correct(number, *answers) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", ["4.4", "4.5", "4.9"])
+@pytest.mark.parametrize("number", ["4.4", "4.5", "4.8", "4.9"])
 def test_an_exercise_has_twelve_wrong_answers_with_messages_of_their_own(number):
     wrong = find(number).load_checker().wrong_answers
     assert len(wrong) >= 12
@@ -177,6 +179,72 @@ def citations_in_a_generator(answer, passages, judge):
 )  # fmt: skip
 def test_citations_by_other_ways(answer):
     assert correct("4.5", answer)
+
+
+# --- 4.8, a judge's bias --------------------------------------------------------------------------
+
+
+def test_examples_of_the_judge():
+    result = ex_4_8_judge.reference_compare(*ex_4_8_judge.EXAMPLE.arguments)
+    assert [result[key] for key in ("position_bias", "agreement", "share")] == [0.125, 0.75, 0.625]
+    estimate, *_ = ex_4_8_judge.reference_correct(*ex_4_8_judge.CORRECT_EXAMPLE.arguments)
+    assert estimate == pytest.approx(0.5)
+
+
+def compare_by_statistics(verdicts, confidence=0.95):
+    if not 0 < confidence < 1 or len(verdicts) <= 1:
+        raise ValueError
+    points = []
+    for first, second in verdicts:
+        points.append(1 if first + second == "AB" else 0 if first + second == "BA" else 0.5)
+    half = NormalDist(0, stdev(points) / len(points) ** 0.5 or 1e-12).inv_cdf((1 + confidence) / 2)
+    counts = Counter(verdict for pair in verdicts for verdict in pair)
+    a, b = counts["A"], counts["B"]
+    middle = mean(points)
+    return {
+        "share": middle, "low": max(middle - half, 0), "high": min(middle + half, 1),
+        "agreement": 1 - points.count(0.5) / len(points),
+        "position_bias": (a - b) / (2 * (a + b) or 1),
+    }  # fmt: skip
+
+
+def compare_by_arrays(verdicts, confidence=0.95):
+    if not 0 < confidence < 1 or len(verdicts) < 2:
+        raise ValueError(verdicts)
+    table = np.array(verdicts)
+    x = (table == ["A", "B"]).all(1).astype(float)
+    y = (table == ["B", "A"]).all(1).astype(float)
+    points = (1 + x - y) / 2
+    z = -NormalDist().inv_cdf((1 - confidence) / 2)
+    ends = points.mean() + np.array([-z, z]) * points.std(ddof=1) / np.sqrt(len(points))
+    low, high = ends.clip(0, 1)
+    is_a, is_b = (table == "A").sum(), (table == "B").sum()
+    bias = is_a / (is_a + is_b) - 0.5 if is_a + is_b else np.float64(0)
+    return dict(
+        position_bias=bias, agreement=(x + y).mean(), share=points.mean(), low=low, high=high
+    )
+
+
+def correct_by_roots(yes, n, sensitivity, specificity, confidence=0.95):
+    """Return the correction; the ends solve (share - p)^2 = z^2 p (1 - p) / n."""
+    if not (n > 0 and yes in range(n + 1) and 0 < confidence < 1):
+        raise ValueError(n)
+    if not (0 <= sensitivity <= 1 and 0 <= specificity <= 1 and sensitivity > 1 - specificity):
+        raise ValueError(sensitivity)
+    share, square = yes / n, NormalDist().inv_cdf(0.5 + confidence / 2) ** 2 / n
+    low, high = sorted(np.roots([1 + square, -(2 * share + square), share**2]).real)
+    line = np.interp([share, low, high], [1 - specificity, sensitivity], [0, 1])
+    return line.tolist()
+
+
+def correct_as_array(*call, **options):
+    return np.array(ex_4_8_judge.reference_correct(*call, **options)).tolist()
+
+
+@pytest.mark.parametrize("compare", [compare_by_statistics, compare_by_arrays])
+@pytest.mark.parametrize("correction", [correct_by_roots, correct_as_array])
+def test_judges_by_other_ways(compare, correction):
+    assert correct("4.8", compare, correction)
 
 
 # --- 4.9, the gate --------------------------------------------------------------------------------

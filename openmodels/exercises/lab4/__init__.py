@@ -87,7 +87,17 @@ EXERCISES = (
     Exercise(
         "4.8",
         "Correct the bias of a judge",
-        hints=(),
+        hints=(
+            "Turn each pair of verdicts into a number first: 1 if both orders prefer X, 0 "
+            "if both prefer Y, 0.5 for everything else. X is A in the first order and B in "
+            "the second.",
+            "The share is the mean of these numbers. Its interval uses their standard "
+            "deviation with n - 1, because the numbers are 0, 0.5 and 1 and not only 0 and "
+            "1.",
+            "Rogan and Gladen: (share + specificity - 1) / (sensitivity + specificity - "
+            "1), cut to 0 to 1. Apply it to the share and to both ends of its Wilson "
+            "interval.",
+        ),
     ),
     Exercise(
         "4.9",
