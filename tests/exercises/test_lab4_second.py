@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from openmodels.check import find
-from openmodels.exercises.lab4 import ex_4_4_hybrid, ex_4_5_citations, ex_4_8_judge, ex_4_9_gate
+from openmodels.exercises.lab4 import (
+    ex_4_4_hybrid,
+    ex_4_5_citations,
+    ex_4_6_injection,
+    ex_4_8_judge,
+    ex_4_9_gate,
+)
 
 
 def correct(number, *answers) -> bool:
@@ -20,7 +26,7 @@ def correct(number, *answers) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", ["4.4", "4.5", "4.8", "4.9"])
+@pytest.mark.parametrize("number", ["4.4", "4.5", "4.6", "4.8", "4.9"])
 def test_an_exercise_has_twelve_wrong_answers_with_messages_of_their_own(number):
     wrong = find(number).load_checker().wrong_answers
     assert len(wrong) >= 12
@@ -179,6 +185,84 @@ def citations_in_a_generator(answer, passages, judge):
 )  # fmt: skip
 def test_citations_by_other_ways(answer):
     assert correct("4.5", answer)
+
+
+# --- 4.6, injection -------------------------------------------------------------------------------
+
+TRUSTED, PEOPLE, NUMBERS = (
+    ex_4_6_injection.TRUSTED, ex_4_6_injection.RECIPIENTS, ex_4_6_injection.AMOUNTS
+)  # fmt: skip
+
+
+def test_scores_of_the_policy_and_of_two_that_are_not():
+    assert ex_4_6_injection.score(ex_4_6_injection.reference_allow) == (1.0, 0.0)
+    assert ex_4_6_injection.score(lambda *call: (True, "")) == (1.0, 1.0)
+    utility, success = ex_4_6_injection.score(ex_4_6_injection.refuse_any_taint)
+    assert success == 0 and 0.2 < utility < 0.8
+
+
+def allow_by_reasons(call, task, taint):
+    """Collect every broken rule."""
+
+    def clean(sources):
+        return bool(sources) and all(source in TRUSTED for source in sources)
+
+    name, reasons = call["name"], []
+    if name not in set(task["tools"]) or not clean(taint["tool"]):
+        reasons.append(name)
+    people = {a: v for a, v in call["arguments"].items() if a in PEOPLE.get(name, ())}
+    numbers = {a: v for a, v in call["arguments"].items() if a in NUMBERS.get(name, ())}
+    for argument, value in people.items():
+        names = {value} if isinstance(value, str) else {*value}
+        if names - {*task["recipients"]} or not clean(taint["arguments"].get(argument, ())):
+            reasons.append(argument)
+    for argument, value in numbers.items():
+        top = task["limits"].get(argument, 0)
+        small = isinstance(value, (int, float)) and 0 < value <= top
+        if not small and not clean(taint["arguments"].get(argument, ())):
+            reasons.append(argument)
+    return not reasons, "; ".join(reasons)
+
+
+def allow_by_exceptions(call, task, taint):
+    name = call["name"]
+    dirty = {a for a in call["arguments"] if not taint["arguments"].get(a)
+             or taint["arguments"][a] - set(TRUSTED)}  # fmt: skip
+    try:
+        assert name in task["tools"], name
+        assert taint["tool"] and not taint["tool"] - set(TRUSTED), name
+        for argument, value in call["arguments"].items():
+            if argument in PEOPLE.get(name, []):
+                names = [value] if isinstance(value, str) else value
+                assert argument not in dirty, argument
+                assert set(names) <= set(task["recipients"]), argument
+            if argument in NUMBERS.get(name, []) and argument in dirty:
+                assert isinstance(value, (int, float)), argument
+                assert 0 < value <= task["limits"].get(argument, -1), argument
+    except AssertionError as error:
+        return [False, str(error)]
+    return [True, ""]
+
+
+def allow_by_match(call, task, taint):
+    allowed, reason = allow_by_reasons(call, task, taint)
+    match allowed:
+        case True:
+            return True, ""
+        case _:
+            return False, f"refused because of {reason}"
+
+
+class Policy:
+    def allow(self, call, task, taint):
+        return allow_by_exceptions({**call}, {**task}, {**taint})
+
+
+@pytest.mark.parametrize(
+    "allow", [allow_by_reasons, allow_by_exceptions, allow_by_match, Policy().allow]
+)
+def test_policies_of_other_forms(allow):
+    assert correct("4.6", allow)
 
 
 # --- 4.8, a judge's bias --------------------------------------------------------------------------

@@ -69,7 +69,15 @@ EXERCISES = (
     Exercise(
         "4.6",
         "Defend against injection, and keep the utility",
-        hints=(),
+        hints=(
+            "Write one question per rule, in the order of the docstring, and return at the "
+            "first rule that is broken. The last line allows the call.",
+            "A value is tainted if any of its sources is untrusted, or if `taint` does not "
+            "list it: `not sources or sources & UNTRUSTED`. Write that as a small function.",
+            "Recipients are the arguments that `RECIPIENTS` lists for the tool. Texts may "
+            "be tainted, because a summary of a mail is useful; numbers may be tainted up "
+            "to their limit.",
+        ),
     ),
     Exercise(
         "4.7",
