@@ -269,6 +269,11 @@ CASES = [
          quantity=(12, "mail")),
     step("an order above the limit", "place_order", ORDER, good=("rope", "user"),
          quantity=(13, "mail web")),
+    step("an order for someone from a mail", "place_order", {**ORDER, "recipients": ["Ada"]},
+         good=("rope", "user"), quantity=(3, "user"), name=("Ada", "mail"),
+         hint="RECIPIENTS lists `name` for orders."),
+    step("a payment to a name from a mail", "pay", name=("Ada", "mail"), amount=(3, "user"),
+         hint="RECIPIENTS lists `name` for payments."),
     step("a price of a good from a mail", "get_price", ORDER, good=("rope", "mail"),
          hint="It is no tool, no recipient and no number."),
     step("a reading tool that a mail chose", "get_price", ORDER, chosen="mail",
@@ -292,7 +297,7 @@ def find_problem(result: Any, expected: tuple[bool, str]) -> str:
     return f"the reason {reason!r} does not name {word!r}" if word not in reason else ""
 
 
-NAMED = {"read_mail", "get_price", *RECIPIENTS, "to", "copy", "amount", "quantity"}
+NAMED = {"read_mail", "get_price", "name", *RECIPIENTS, "to", "copy", "amount", "quantity"}
 CONTRACT = Contract(reference_allow, CASES, MISTAKES, find_problem)
 
 
