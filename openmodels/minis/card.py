@@ -43,8 +43,8 @@ HISTORY: dict[str, str] = {
 The first 14 M tokens were a separate run, with half as many pictures and two thirds of the learning
 rate, which fell to zero. The recipe then continued from its weights at 14 M tokens.""",
     "mini-qwen-agent": """\
-Mix, rates and drills were changed three times during the run, at 2.1, 7.1 and 9.6 M tokens; the
-recipe above is the last one. The rate fell to zero over the last 2.7 M tokens. Citing is not
+Mix and rates were changed three times during the run, at 2.1, 7.1 and 9.6 M tokens; the recipe
+above is the last one. The rate fell to zero over the last 2.7 M tokens. Citing is not
 learned yet: the sentence is often right, the number of its passage is guessed.""",
     "mini-maverick": """\
 *Without the teacher* is the same recipe with right answers only
@@ -287,7 +287,9 @@ def measured(name: str, count: int, seed: int, first_stage: Path | None = None) 
         }
     second = [record for record in log if record.get("continued")]
     results |= {"second_stage": second[-1]} if second else {}
-    return results | {"curve": [record for record in log if record not in second]}
+    first = [record for record in log if record not in second]
+    # a run whose tasks changed has a curve from then on
+    return results | {"curve": [record for record in first if first[-1].keys() <= record.keys()]}
 
 
 def picture_last(
