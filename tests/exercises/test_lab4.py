@@ -465,7 +465,9 @@ def test_a_response_that_its_caller_changed_is_seen():
 
 
 def test_a_key_by_python_s_hash_is_seen():
-    relation = cache_keys.relate(cache_keys.key_by_hash, cache_keys.BASE, "d", cache_keys.BASE, "d")
+    relation = cache_keys.relate(
+        cache_keys._key_by_hash, cache_keys.BASE, "d", cache_keys.BASE, "d"
+    )
     assert relation == "a key by `hash`"
 
 

@@ -62,11 +62,11 @@ def _with_messages(change: Callable[[list], Any]) -> Callable[[Request, str], st
     return key
 
 
-def key_without_digest(request: Request, digest: str) -> str | None:
+def _key_without_digest(request: Request, digest: str) -> str | None:
     return reference_key(request, "")
 
 
-def key_of_known_fields(request: Request, digest: str) -> str | None:
+def _key_of_known_fields(request: Request, digest: str) -> str | None:
     known = (
         "model", "messages", "tools", "response_format", "temperature", "top_p", "seed", "stop",
         "max_tokens",
@@ -75,15 +75,15 @@ def key_of_known_fields(request: Request, digest: str) -> str | None:
     return None if _is_sample(request) else _hashed([digest, parts])
 
 
-def key_of_all_fields(request: Request, digest: str) -> str | None:
+def _key_of_all_fields(request: Request, digest: str) -> str | None:
     return None if _is_sample(request) else _hashed([digest, dict(request)])
 
 
-def key_in_order(request: Request, digest: str) -> str | None:
+def _key_in_order(request: Request, digest: str) -> str | None:
     return None if _is_sample(request) else _hashed([digest, _parts(request)], sort_keys=False)
 
 
-def key_of_sorted_fields(request: Request, digest: str) -> str | None:
+def _key_of_sorted_fields(request: Request, digest: str) -> str | None:
     text = repr((digest, sorted(_parts(request).items())))
     return None if _is_sample(request) else hashlib.sha256(text.encode()).hexdigest()
 
@@ -95,71 +95,71 @@ def _sort(value: Any) -> Any:
     return sorted(map(_sort, value), key=repr) if isinstance(value, list) else value
 
 
-def key_of_sorted_lists(request: Request, digest: str) -> str | None:
+def _key_of_sorted_lists(request: Request, digest: str) -> str | None:
     return None if _is_sample(request) else _hashed([digest, _sort(_parts(request))])
 
 
-def key_without_separator(request: Request, digest: str) -> str | None:
+def _key_without_separator(request: Request, digest: str) -> str | None:
     parts = _parts(request)
     text = parts.pop("model") + digest + json.dumps(parts, sort_keys=True)
     return None if _is_sample(request) else hashlib.sha256(text.encode()).hexdigest()
 
 
-def key_of_samples(request: Request, digest: str) -> str | None:
+def _key_of_samples(request: Request, digest: str) -> str | None:
     return None if request.get("stream") else _hashed([digest, _parts(request)])
 
 
-def key_without_seeds(request: Request, digest: str) -> str | None:
+def _key_without_seeds(request: Request, digest: str) -> str | None:
     cached = request.get("temperature") == 0 and not request.get("stream")
     return _hashed([digest, _parts(request)]) if cached else None
 
 
-def key_with_default_temperature(request: Request, digest: str) -> str | None:
+def _key_with_default_temperature(request: Request, digest: str) -> str | None:
     sample = request.get("temperature") and request.get("seed") is None
     return None if sample or request.get("stream") else _hashed([digest, _parts(request)])
 
 
-def key_with_seed_0_missing(request: Request, digest: str) -> str | None:
+def _key_with_seed_0_missing(request: Request, digest: str) -> str | None:
     if request.get("temperature") != 0 and not request.get("seed"):
         return None
     return reference_key(request, digest)
 
 
-def key_of_streams(request: Request, digest: str) -> str | None:
+def _key_of_streams(request: Request, digest: str) -> str | None:
     return reference_key(dict(request) | {"stream": False}, digest)
 
 
-def key_needs_temperature(request: Request, digest: str) -> str | None:
+def _key_needs_temperature(request: Request, digest: str) -> str | None:
     if request["temperature"] > 0 and request.get("seed") is None:
         return None
     return reference_key(request, digest)
 
 
-def key_by_hash(request: Request, digest: str) -> str | None:
+def _key_by_hash(request: Request, digest: str) -> str | None:
     text = json.dumps([digest, _parts(request)], sort_keys=True)
     return None if _is_sample(request) else str(hash(text))
 
 
-def key_as_bytes(request: Request, digest: str) -> Any:
+def _key_as_bytes(request: Request, digest: str) -> Any:
     key = reference_key(request, digest)
     return key and key.encode()
 
 
-def key_or_error(request: Request, digest: str) -> str:
+def _key_or_error(request: Request, digest: str) -> str:
     key = reference_key(request, digest)
     if key is None:
         raise ValueError("this request must not be cached")
     return key
 
 
-def key_changing_the_request(request: dict, digest: str) -> str | None:
+def _key_changing_the_request(request: dict, digest: str) -> str | None:
     for name in IGNORED:
         request.pop(name, None)
     return reference_key(request, digest)
 
 
 KEY_MISTAKES = [
-    WrongAnswer("no digest", key_without_digest,
+    WrongAnswer("no digest", _key_without_digest,
                 "Your key forgets the digest. After new weights get the old name, the cache "
                 "returns the answers of the old ones."),
     WrongAnswer("no model", _forgetting("model"),
@@ -176,17 +176,17 @@ KEY_MISTAKES = [
                 "Your key forgets `seed`: five votes with five seeds become five copies of one."),
     WrongAnswer("no max_tokens", _forgetting("max_tokens", "max_completion_tokens"),
                 "Your key forgets `max_tokens`: a larger limit can give a longer answer."),
-    WrongAnswer("known fields only", key_of_known_fields,
+    WrongAnswer("known fields only", _key_of_known_fields,
                 "Your key has a list of fields, and this one is missing. Leave out the fields that "
                 "cannot matter, and use all others."),
-    WrongAnswer("all fields", key_of_all_fields,
+    WrongAnswer("all fields", _key_of_all_fields,
                 "Your key contains fields that cannot change the answer, so equal questions of two "
                 "users miss."),
-    WrongAnswer("the order of keys", key_in_order,
+    WrongAnswer("the order of keys", _key_in_order,
                 "Your key depends on the order of a dictionary's keys: use sort_keys=True."),
-    WrongAnswer("sorted at the top only", key_of_sorted_fields,
+    WrongAnswer("sorted at the top only", _key_of_sorted_fields,
                 "You sort the fields of the request, but not the dictionaries inside them."),
-    WrongAnswer("sorted lists", key_of_sorted_lists,
+    WrongAnswer("sorted lists", _key_of_sorted_lists,
                 "You sort lists too. The order of messages changes the answer."),
     WrongAnswer("the latest message", _with_messages(lambda messages: messages[-1]),
                 "Your key has the latest message only: the same question means something else "
@@ -200,30 +200,30 @@ KEY_MISTAKES = [
                 _with_messages(lambda m: [x | {"content": (x.get("content") or "").lower().strip()}
                                           for x in m]),
                 "You change the texts before you hash them. The model reads capitals and spaces."),
-    WrongAnswer("no separator", key_without_separator,
+    WrongAnswer("no separator", _key_without_separator,
                 "You join the model's name and the digest without a separator, so two pairs can "
                 "give the same text."),
-    WrongAnswer("samples", key_of_samples,
+    WrongAnswer("samples", _key_of_samples,
                 "You return a key for a sample: without a seed, a temperature above 0 asks for a "
                 "new answer each time."),
-    WrongAnswer("no seeds", key_without_seeds,
+    WrongAnswer("no seeds", _key_without_seeds,
                 "You refuse a request with a seed. The seed makes the sample repeatable."),
-    WrongAnswer("a missing temperature is 0", key_with_default_temperature,
+    WrongAnswer("a missing temperature is 0", _key_with_default_temperature,
                 "You treat a missing temperature as 0. The model's default is usually above 0."),
-    WrongAnswer("a seed of 0 is missing", key_with_seed_0_missing,
+    WrongAnswer("a seed of 0 is missing", _key_with_seed_0_missing,
                 "You treat a seed of 0 as missing: compare with None."),
-    WrongAnswer("streams", key_of_streams,
+    WrongAnswer("streams", _key_of_streams,
                 "You return a key for a stream, which is no complete response."),
-    WrongAnswer("needs a temperature", key_needs_temperature,
+    WrongAnswer("needs a temperature", _key_needs_temperature,
                 "A request need not have a temperature: use `request.get`."),
-    WrongAnswer("Python's hash", key_by_hash,
+    WrongAnswer("Python's hash", _key_by_hash,
                 "`hash` gives other numbers in every Python process, so a stored key is never "
                 "seen again. Use hashlib."),
-    WrongAnswer("bytes", key_as_bytes,
+    WrongAnswer("bytes", _key_as_bytes,
                 "Return the key as a str."),
-    WrongAnswer("an error for a sample", key_or_error,
+    WrongAnswer("an error for a sample", _key_or_error,
                 "A sample is a normal request: return None, do not raise an error."),
-    WrongAnswer("a changed request", key_changing_the_request,
+    WrongAnswer("a changed request", _key_changing_the_request,
                 "You remove fields from the caller's request: work on a copy."),
 ]  # fmt: skip
 

@@ -434,21 +434,21 @@ class Run(NamedTuple):
     """What a router did: the routes, the requests that it asked about, whether it changed input."""
 
     routes: Any
-    asked: tuple[str, ...]
+    queries: tuple[str, ...]
     changed: bool = False
 
 
 def run_script(route: Callable, script: Script) -> Run:
     """Return what `route` does with a script."""
-    requests, rules, asked = list(script.requests), dict(script.rules), []
+    requests, rules, queries = list(script.requests), dict(script.rules), []
 
     def classify(request: str) -> str:
-        asked.append(request)
-        return script.replies[(len(asked) - 1) % len(script.replies)]
+        queries.append(request)
+        return script.replies[(len(queries) - 1) % len(script.replies)]
 
     routes = route(requests, rules, classify, script.budget)
     changed = requests != list(script.requests) or rules != dict(script.rules)
-    return Run(list(routes) if isinstance(routes, tuple) else routes, tuple(asked), changed)
+    return Run(list(routes) if isinstance(routes, tuple) else routes, tuple(queries), changed)
 
 
 ROUTE_CASES = [
@@ -540,7 +540,7 @@ def _expect(
 
 def _describe(result: Any) -> str:
     if isinstance(result, Run):
-        return f"{result.routes!r} with {len(result.asked)} calls"
+        return f"{result.routes!r} with {len(result.queries)} calls"
     return repr(dict(sorted(result.items()))) if isinstance(result, dict) else repr(result)
 
 

@@ -480,9 +480,9 @@ DONE = ("The Heron has a berth.", ())
 def _script(*turns: Any, **options: Any) -> tuple[Script]:
     """Return a script; a turn is an answer, or a list of calls."""
     complete = tuple(
-        (turn, ()) if isinstance(turn, str) else turn if isinstance(turn, tuple)
-        else (None, tuple(turn))
-        for turn in turns
+        (part, ()) if isinstance(part, str) else part if isinstance(part, tuple)
+        else (None, tuple(part))
+        for part in turns
     )  # fmt: skip
     return (Script(complete, **options),)
 
@@ -565,7 +565,7 @@ def _describe(run: Run) -> str:
         return f"it returned {run.answer}"
     attempts = ", ".join(f"{name} with key {key}" for name, _, key in run.attempts) or "none"
     return (
-        f"answer {run.answer!r}; {len(run.asked)} calls of the model; attempts: {attempts}; "
+        f"answer {run.answer!r}; {len(run.prompts)} calls of the model; attempts: {attempts}; "
         f"{run.booked} booked, {run.sent} sent; messages: {' | '.join(run.messages)}"
     )
 

@@ -39,7 +39,7 @@ class Script:
 class Run(NamedTuple):
     """What a loop did with a script.
 
-    answer: what it returned. messages: the conversation that it returned, in words. asked: the
+    answer: what it returned. messages: the conversation that it returned, in words. prompts: the
     messages of each call of the model. attempts: (tool, arguments, number of the key) in order.
     booked, sent: what really happened. shared: two runs used the same key.
     changed: the request was changed.
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
     answer: Any
     messages: tuple[str, ...]
-    asked: tuple[tuple[str, ...], ...]
+    prompts: tuple[tuple[str, ...], ...]
     attempts: tuple[tuple[str, str, Any], ...]
     booked: int
     sent: int
@@ -104,9 +104,9 @@ class Harbour:
         return ["sent", None, self.sent]
 
 
-def message_of(turn: Turn) -> ChatCompletionMessage:
+def message_of(scripted: Turn) -> ChatCompletionMessage:
     """Return a turn as the API's client returns it."""
-    content, calls = turn
+    content, calls = scripted
     tool_calls = [
         {"id": identity, "type": "function", "function": {"name": name, "arguments": arguments}}
         for identity, name, arguments in calls
@@ -147,14 +147,14 @@ def _describe_result(content: Any) -> str:
 def _run(run_loop: Callable, script: Script) -> tuple[Run, set]:
     """Return what a loop does with a script, and the keys that it used."""
     request = {"role": "user", "content": script.request}
-    messages, asked, harbour = [request], [], Harbour(script)
+    messages, prompts, harbour = [request], [], Harbour(script)
     before = copy.deepcopy(messages)
 
     def ask(sent: Sequence[Any]) -> ChatCompletionMessage:
-        asked.append(tuple(describe_message(message, before[0]) for message in sent))
-        if len(asked) > MOST_STEPS:
+        prompts.append(tuple(describe_message(message, before[0]) for message in sent))
+        if len(prompts) > MOST_STEPS:
             raise RecursionError(f"the model was called more than {MOST_STEPS} times")
-        return message_of(script.turns[min(len(asked), len(script.turns)) - 1])
+        return message_of(script.turns[min(len(prompts), len(script.turns)) - 1])
 
     result = run_loop(ask, messages, harbour.tools(), script.steps, script.retries)
     changed = messages != before
@@ -166,7 +166,7 @@ def _run(run_loop: Callable, script: Script) -> tuple[Run, set]:
     )
     described = tuple(describe_message(message, before[0]) for message in returned)
     booked = len(harbour.berths)
-    run = Run(answer, described, tuple(asked), attempts, booked, harbour.sent, changed=changed)
+    run = Run(answer, described, tuple(prompts), attempts, booked, harbour.sent, changed=changed)
     return run, set(keys)
 
 
