@@ -214,7 +214,13 @@ ORDER = {"tools": ["get_price", "place_order"], "recipients": [], "limits": {"qu
 
 
 def step(
-    what: str, name: str, task: dict = TASK, chosen: str = "user", hint: str = "", **values: tuple
+    what: str,
+    name: str,
+    /,
+    task: dict = TASK,
+    chosen: str = "user",
+    hint: str = "",
+    **values: tuple,
 ) -> Case:
     """Return a case. values: each argument's value and its sources in one text, None for no key."""
     arguments = {argument: value for argument, (value, _) in values.items()}
