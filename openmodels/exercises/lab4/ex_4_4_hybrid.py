@@ -407,6 +407,8 @@ SEARCH_CASES = [
     search_case("depth of 2", "abcd", "efgh", depth=2),
     search_case("depth of 30", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWxXYZ",
                 depth=30, top=7),
+    search_case("beyond the default depth", "abcdefghijklmnopqrstx", "ABCDEFGHIJKLMNOPQRSTx",
+                "x is at place 21 in both, and the default depth is 20."),
     search_case("k of 1", "abcdefgh", "hpgqrefc", k=1),
     search_case("several chunks of a document", "aabac", "bccad"),
 ]  # fmt: skip

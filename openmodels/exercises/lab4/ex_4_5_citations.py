@@ -380,7 +380,7 @@ def scripted_judge(claim: str, text: str) -> bool:
 
 PASSAGES = [
     "The Heron lies at berth 17 and carries twelve crates.",
-    "Ida has paid 1,200 coins, and the rope costs 2.5 coins per metre.",
+    "Ida has paid 1,200 coins, and the rope costs 2.5 coins per metre. Forty are sold.",
     "The Gull lies at berth 8. Often it sails at 6.",
     "The Raven weighs 21 tons; Seven sailors and thirty-four guests are on board.",
 ]
@@ -421,6 +421,7 @@ CASES = [
     ask("number words with a hyphen", "The Raven weighs twenty-one tons. [4] It has 34 guests. "
         "[4]"),
     ask("a part of a number word", "The Raven weighs twenty tons. [4] 30 guests are there. [4]"),
+    ask("tens in words", "40 ropes are sold. [2]"),
     ask("a number inside a word", "The Gull lies at berth 10. [3]"),
     ask("the word one", "No one knows the Raven. [4]"),
     ask("two numbers, one of them wrong", "The Heron lies at 17 with 13 crates. [1]"),

@@ -214,7 +214,13 @@ ORDER = {"tools": ["get_price", "place_order"], "recipients": [], "limits": {"qu
 
 
 def step(
-    what: str, name: str, task: dict = TASK, chosen: str = "user", hint: str = "", **values: tuple
+    what: str,
+    name: str,
+    /,
+    task: dict = TASK,
+    chosen: str = "user",
+    hint: str = "",
+    **values: tuple,
 ) -> Case:
     """Return a case. values: each argument's value and its sources in one text, None for no key."""
     arguments = {argument: value for argument, (value, _) in values.items()}
@@ -245,6 +251,9 @@ CASES = [
     step("a recipient of mixed origin", "pay", to=("Lucia", "user mail"), amount=(9, "user")),
     step("a recipient from the office's records", "pay", to=("Lucia", "office"),
          amount=(9, "user")),
+    step("a recipient from three trusted sources", "pay", to=("Lucia", "user system office"),
+         amount=(9, "user")),
+    step("half a coin from a mail", "pay", to=("Ada", "user"), amount=(0.5, "mail")),
     step("a recipient from an unknown source", "pay", to=("Lucia", "plugin"), amount=(9, "user")),
     step("a recipient without sources", "pay", to=("Lucia", ""), amount=(9, "user")),
     step("a recipient that the taint does not list", "pay", to=("Lucia", None),

@@ -401,6 +401,7 @@ CORRECT_CASES = [
     share_case(97, 100, 0.9, 0.85),
     share_case(0, 40, 0.95, 0.9),
     share_case(50, 50, 0.6, 0.9),
+    share_case(1, 1, 0.9, 0.8),
     share_case(45, 90, 0.75, 0.65, 0.8),
     share_case(45, 90, 0.75, 0.65, 0.99),
     share_case(5, 10, 0.5, 0.5, hint="The judge guesses: raise ValueError."),
