@@ -9,7 +9,15 @@ EXERCISES = (
     Exercise(
         "4.1",
         "Route requests within a budget of model calls",
-        hints=(),
+        hints=(
+            "Collect the list of intents of each word before you decide which words are rules. "
+            "Use a set of an example's words, so that a repeated word counts once.",
+            "A set of the matching intents answers both questions at once: one element is clear, "
+            "none or several are not.",
+            "Subtract 1 from the budget before each call, and call only if it is above 0. Clean "
+            'the reply with `reply.lower().strip(" .\\n")`, then ask if it is in '
+            "`text.INTENTS`.",
+        ),
     ),
     Exercise(
         "4.2",
