@@ -26,7 +26,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = ROOT / "tests" / "offline"
 FOLDERS = ("chapters", "solutions", "labs")
-CELL_TIMEOUT = 120  # seconds until a cell counts as hanging
+CELL_TIMEOUT = 300  # seconds until a cell counts as hanging, on a busy machine too
 MEMORY_EVERY = 0.1  # seconds between two looks at the memory
 OUTPUT_WIDGETS = "application/vnd.jupyter.widget-state+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
