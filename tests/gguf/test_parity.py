@@ -12,6 +12,7 @@ from openmodels.minis import configs
 # A miniature and the full-size models it is compared with.
 PAIRS = {
     "mini-qwen": ("qwen2.5-0.5b", "qwen2.5-72b"),
+    "mini-qwen-agent": ("qwen2.5-0.5b",),
     "mini-qwen-s": ("qwen2.5-0.5b",),
     "mini-qwen-xs": ("qwen2.5-0.5b",),
     "mini-mistral": ("mistral-7b-v0.1", "mistral-large-2-2407"),
