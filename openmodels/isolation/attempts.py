@@ -65,7 +65,7 @@ def _targets() -> Iterator[_Targets]:
         closing(socket.create_server(("127.0.0.1", 0))) as listener,
     ):
         file = Path(folder) / "program.py"
-        file.write_text(secret)
+        file.write_text(secret, encoding="utf-8")
         process = subprocess.Popen(sleep)
         try:
             yield _Targets(secret, file, listener, process)
@@ -88,7 +88,7 @@ def try_to_leave(name: str, confined: bool, seconds: float = 1.0) -> str:
 def _achieved(name: str, targets: _Targets, output: str, state: str) -> str:
     """Return what an attempt achieved, seen from outside the sandbox."""
     if name == "change another program's file":
-        return "changed it" if targets.file.read_text() != targets.secret else ""
+        return "changed it" if targets.file.read_text(encoding="utf-8") != targets.secret else ""
     if name == "connect to a port":
         return "connected" if _connected(targets.listener) else ""
     if name == "end another process":

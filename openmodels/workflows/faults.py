@@ -219,6 +219,7 @@ class APIProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
         )
         line = self.process.stdout.readline()
         address = re.search(r"http://127\.0\.0\.1:(\d+)/v1", line)
