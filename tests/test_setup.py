@@ -29,7 +29,13 @@ setup_jupyter = importlib.import_module("setup_jupyter")
 setup_pip = importlib.import_module("setup_pip")
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 CONDA_ONLY = {"python", "pip", "ollama"}  # `ollama` is the server there, the client on pip
-IMPORT_NAMES = {"PIL": "pillow", "yaml": "pyyaml"}  # others differ by `_` and `-` only
+IMPORT_NAMES = {  # others differ by `_` and `-` only
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "pydantic_ai": "pydantic-ai-slim",
+    "opentelemetry": "opentelemetry-sdk",
+    "openinference": "openinference-semantic-conventions",
+}
 
 
 def normal(name: str) -> str:
