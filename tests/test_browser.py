@@ -73,13 +73,17 @@ WIDGET_CELLS = {
         "    pass\n"
         "widgets.TraceViewer('traces.db')"
     ),
+    "Approval": (
+        "from openmodels.workflows import tools\n"
+        "widgets.Approval([tools.make_call('book_berth', ship='Heron')])"
+    ),
     "SoundRecorder": "widgets.SoundRecorder(ask=str)",
     "DrawingPad": "widgets.DrawingPad()",
     "ErrorAnalysis": "widgets.ErrorAnalysis([dict.fromkeys(('id', 'input', 'output', 'target'), "
     "'a')], 'notes.json', ['wrong'])",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
-SLIDER_COUNT, TABLE_COUNT = 8, 10
+SLIDER_COUNT, TABLE_COUNT = 8, 11
 # Names of the package that show nothing by themselves: parts of widgets, numbers and texts.
 NO_WIDGETS = {
     "FigureExplorer", "TableExplorer", "cards", "checkbox", "choice", "filter_models", "live",
