@@ -22,6 +22,7 @@ import traitlets
 from filelock import FileLock, Timeout
 
 from openmodels import files
+from openmodels.paths import ROOT
 
 FIELDS = ("id", "input", "output", "target")  # of a trace
 MAX_TRACES = 200
@@ -113,6 +114,11 @@ def store_note(path: Path, identifier: str, note: Note) -> dict[str, Note]:
     return notes
 
 
+def shown_place(path: Path) -> Path:
+    """Return a path relative to the course, if it is inside: a stored page names no machine."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
 class ErrorAnalysis(anywidget.AnyWidget):
     """Cases with buttons for codes, a field for a note and a table of counts.
 
@@ -158,7 +164,7 @@ class ErrorAnalysis(anywidget.AnyWidget):
             traces=cases,
             codes=list(dict.fromkeys(offered)),
             notes=notes,
-            place=str(self.path),
+            place=str(shown_place(self.path)),
             limits={"code": MAX_CODE, "note": MAX_NOTE, "codes": MAX_CODES},
         )
         self.on_msg(self._receive)

@@ -236,3 +236,9 @@ def test_code_cases_with_mouse_and_keys_in_a_browser(course, page, address):  # 
     browser.expect(title).to_have_text("Case 1 of 3 · 2 of 3 coded")
     browser.expect(notes).to_have_value("the citation is of the older passage")
     assert browser.elsewhere(page.requested) == []
+
+
+def test_a_place_inside_the_course_is_shown_relative_to_it(tmp_path):
+    inside = error_analysis.ROOT / "build" / "notes.json"
+    assert error_analysis.shown_place(inside).as_posix() == "build/notes.json"
+    assert error_analysis.shown_place(tmp_path / "notes.json") == tmp_path / "notes.json"
