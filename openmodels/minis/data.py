@@ -79,11 +79,8 @@ def encode(
         answer, end, following = part.partition(END) if number else ("", "", part)
         head = ASSISTANT if number else ""
         answer_weight = verdict_weight if answer in VERDICTS else 1.0
-        for text, weight in (
-            (head, 0.0),
-            (answer + end, answer_weight),
-            (following, context_weight),
-        ):
+        parts = _weighted(answer + end, answer_weight, verdict_weight)
+        for text, weight in ((head, 0.0), *parts, (following, context_weight)):
             token_ids = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
             ids += token_ids
             weights += [weight] * len(token_ids)

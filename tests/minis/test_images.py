@@ -353,7 +353,11 @@ def test_text_is_drawn_as_before_from_a_mix_without_pictures():
 def test_a_stream_mixes_in_pictures_as_often_as_the_recipe_says(monkeypatch):
     drawn = []
     encode = data.encode
-    monkeypatch.setattr(data, "encode", lambda t, i, *more: drawn.append(i) or encode(t, i, *more))
+    monkeypatch.setattr(
+        data,
+        "encode",
+        lambda t, i, *more, **weights: drawn.append(i) or encode(t, i, *more, **weights),
+    )
     mix = {"order": 1, "gauge": 2, "chart": 1}
     stream = data.Stream(SHIPPED, recipe(mix=mix, curriculum=("order",), drill_share=0.0), 1, 1536)
     batches = [stream.next(seen) for seen in (0, *[10**9] * 20)]
@@ -634,6 +638,7 @@ def test_pictures_are_scored_by_what_is_written(model, monkeypatch):
     assert evaluate.scored(model.config, SHIPPED) == evaluate.SCORED + pictures.TASKS
     assert evaluate.scored(configs.config("mini-qwen"), SHARED) == evaluate.SCORED
     words = set(evaluate.scored(model.config, SHIPPED)) | set(evaluate_code.SCORED)
+    words |= {*evaluate.scored(configs.config("mini-qwen-agent"), SHARED), "recall_5"}
     words |= {*evaluate_vl.TASKS, *evaluate_audio.TASKS, "call_chinese"}  # spoken by espeak-ng
     assert set(minis.TASK_WORDS) == words
     assert list(evaluate.evaluate(model, SHIPPED, ["gauge"], count=3)) == ["gauge"]
