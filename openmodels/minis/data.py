@@ -283,16 +283,20 @@ class Stream:
                 if sum(len(d.ids) for d in pool) > 1.25 * self.batch_tokens:
                     return pack(pool, self.batch_tokens // length, length)
             self.documents += 1
-            document = self._document(min(1, tokens_read / self.recipe.curriculum_tokens))
+            document = self._document(tokens_read)
             size = next((n for n in self.recipe.lengths if len(document.ids) <= n), None)
             if size is None:
                 self.dropped += 1
             else:
                 self.pools[size].append(document)
 
-    def _document(self, progress: float) -> Document:
-        """Return one document; `progress` through the curriculum runs from 0 to 1."""
+    def _document(self, tokens_read: int) -> Document:
+        """Return one document of the curriculum after `tokens_read` tokens."""
         recipe = self.recipe
+        progress = min(1, tokens_read / recipe.curriculum_tokens)
+        if tokens_read < recipe.drill_tokens:  # passages of 4 tokens, at the end of up to 48
+            length = 32 + round(352 * tokens_read / recipe.drill_tokens)
+            return pointing(self.rng, VOCABULARY, self.brackets, length)
         if self.writes_code:
             [task] = self.rng.choices(list(recipe.mix), list(recipe.mix.values()))
             problem = self.ledger.gap() if task == "fim" else self.ledger.function()
