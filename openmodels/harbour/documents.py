@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -464,13 +464,14 @@ class Reader(FactSource):
         """Return 2-6 numbered passages, one question, and its answer with citations."""
         return self.several_cited(1)
 
-    def passage_pairs(self) -> tuple[str, str, tuple[str, ...]]:
+    def passage_pairs(self, kinds: Sequence[str] = ()) -> tuple[str, str, tuple[str, ...]]:
         """Return a question, a passage that answers it, and similar passages that do not.
 
         These state other attributes of the subject, or the same attribute of similar subjects.
+        kinds: of facts, by default all.
         """
         rng = self.rng
-        kind = rng.choice(list(FACT_KINDS))
+        kind = rng.choice(list(kinds or FACT_KINDS))
         subject, attributes = self.subject(kind), list(FACT_KINDS[kind].attributes)
         rng.shuffle(attributes)
         fact = self.fact(kind, subject, attributes[0])

@@ -18,6 +18,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Model
 
 from openmodels.harbour.documents import Reader
+from openmodels.harbour.wordings import FACT_KINDS
 from openmodels.minis import embed
 from openmodels.paths import build_dir, shipped_dir
 
@@ -30,6 +31,7 @@ class Recipe:
     seconds: float = 1200.0  # of processor time on a CPU, of wall time on a GPU
     wall_seconds: float = 7200.0  # the run ends then at the latest
     batch: int = 64  # questions
+    kinds: int = 0  # of facts in one batch: the fewer, the more similar its passages; 0: all
     negatives: int = 1  # similar passages per question
     rate: float = 2e-3
     warmup: float = 0.03  # share of the seconds
@@ -58,8 +60,9 @@ def draw_batch(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return the token ids of questions, and of their passages followed by similar ones."""
     questions, passages, similar = [], [], []
+    kinds = reader.rng.sample(list(FACT_KINDS), recipe.kinds or len(FACT_KINDS))
     while len(questions) < recipe.batch:
-        question, passage, negatives = reader.passage_pairs()
+        question, passage, negatives = reader.passage_pairs(kinds)
         if len(negatives) < recipe.negatives:
             continue
         questions.append(embed.token_ids(tokenizer, embed.query(question)))
@@ -124,14 +127,14 @@ def main() -> None:
     parser.add_argument("--wall-seconds", type=float, default=Recipe.wall_seconds)
     parser.add_argument("--rate", type=float, default=Recipe.rate)
     parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument("--kinds", type=int, default=Recipe.kinds)
+    parser.add_argument("--negatives", type=int, default=Recipe.negatives)
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--start", default=Recipe.start, help="mini-embed continues it")
     parser.add_argument("--out", type=Path, default=build_dir("mini-embed"))
     options = parser.parse_args()
-    recipe = Recipe(
-        seconds=options.seconds,
-        wall_seconds=options.wall_seconds,
-        rate=options.rate,
-        batch=options.batch,
-    )
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    recipe = Recipe(**settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, log = train(recipe, device)
     embed.save(model, shipped_dir(recipe.start), options.out)

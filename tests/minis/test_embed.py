@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2Model
 from openmodels import paths
 from openmodels.harbour import documents
 from openmodels.harbour.documents import Reader
+from openmodels.harbour.wordings import FACT_KINDS
 from openmodels.minis import configs, embed, evaluate_embed, train_embed
 from openmodels.minis.evaluate_embed import Collection
 
@@ -104,6 +105,15 @@ def test_training_lowers_the_loss(tokenizer):
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     losses = [train_embed.step(model, optimizer, batch, recipe) for _ in range(8)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_batch_is_about_few_kinds_of_facts(tokenizer, monkeypatch):
+    reader, drawn = Reader(0, "train"), []
+    pairs = reader.passage_pairs
+    monkeypatch.setattr(reader, "passage_pairs", lambda kinds: drawn.append(kinds) or pairs(kinds))
+    for kinds in (2, 0):
+        train_embed.draw_batch(reader, tokenizer, train_embed.Recipe(batch=4, kinds=kinds))
+    assert {len(set(kinds)) for kinds in drawn} == {2, len(FACT_KINDS)}
 
 
 def test_the_rate_rises_then_falls_to_zero():
