@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import sqrt
 from statistics import median
 from typing import Any, TypeVar
 
@@ -21,11 +20,11 @@ import openai
 
 from openmodels.catalog import Price
 from openmodels.minis.evaluate import Score, score
+from openmodels.minis.stats import paired_interval
 from openmodels.workflows.calls import DEFAULTS, count_usage
 from openmodels.workflows.pattern_tasks import Task
 
 WORKERS = 8  # tasks in flight; the course's server generates them in one batch
-Z = 1.959964  # half of a 95 % interval, in standard deviations
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -159,22 +158,6 @@ def measure(
 # --- Comparison -----------------------------------------------------------------------------------
 
 
-def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, float, float]:
-    """Return how much higher the second's share is, with its 95 % interval; each -1 to 1.
-
-    For two systems on the same tasks (Agresti and Min, Statistics in Medicine 2005: half a task is
-    added to each of the four outcomes). Raises ValueError if the two differ in length.
-    """
-    pairs = list(zip(first, second, strict=True))
-    gained = sum(b and not a for a, b in pairs) + 0.5
-    lost = sum(a and not b for a, b in pairs) + 0.5
-    n = len(pairs) + 2
-    share = (gained - lost) / n
-    half = Z * sqrt(gained + lost - (gained - lost) ** 2 / n) / n
-    observed = (sum(second) - sum(first)) / len(pairs)
-    return observed, max(-1.0, share - half), min(1.0, share + half)
-
-
 @dataclass(frozen=True)
 class Comparison:
     """A workflow against one call. same_tokens: one call's prompt, sampled until it costs as much.
@@ -195,7 +178,7 @@ class Comparison:
     @property
     def difference(self) -> tuple[float, float, float]:
         """Return the workflow's gain over its rival, with its paired 95 % interval."""
-        return paired_difference(self.rival.right, self.workflow.right)
+        return paired_interval(self.workflow.right, self.rival.right)
 
     @property
     def verdict(self) -> str:

@@ -1,5 +1,7 @@
 """Loss, fit, paired test and the number of questions, against values known beforehand."""
 
+import random
+
 import pytest
 import torch
 from transformers import Qwen2ForCausalLM
@@ -88,3 +90,12 @@ def test_the_paired_interval_is_defined_without_differences():
     assert stats.paired_interval([True] * 10, [False] * 10)[0] == 1
     with pytest.raises(ValueError, match="no questions"):
         stats.paired_interval([], [])
+
+
+def test_the_paired_interval_covers_the_true_difference_about_95_times_in_100():
+    rng, covered = random.Random(0), 0
+    for _ in range(500):
+        pairs = [(rng.random() < 0.7, rng.random() < 0.6) for _ in range(200)]
+        _, low, high = stats.paired_interval(*zip(*pairs, strict=True))
+        covered += low <= 0.1 <= high
+    assert 460 <= covered <= 490

@@ -1,7 +1,6 @@
 """Workflow patterns are scored on held-out tasks, and compared at equal cost with intervals."""
 
 import json
-import random
 import threading
 from dataclasses import replace
 
@@ -168,26 +167,6 @@ def test_measure_raises_what_the_workflow_raises():
 
 
 # --- Comparison -----------------------------------------------------------------------------------
-
-
-def test_the_paired_interval_is_that_of_agresti_and_min():
-    first = [True] * 60 + [False] * 40
-    second = [True] * 50 + [False] * 10 + [True] * 25 + [False] * 15  # 25 gained, 10 lost
-    difference, low, high = patterns.paired_difference(first, second)
-    assert difference == pytest.approx(0.15)
-    assert (low, high) == pytest.approx((0.0354, 0.2588), abs=1e-4)
-    assert patterns.paired_difference(second, first)[0] == pytest.approx(-0.15)
-    with pytest.raises(ValueError, match="zip"):
-        patterns.paired_difference(first, second[1:])
-
-
-def test_the_paired_interval_covers_the_true_difference_about_95_times_in_100():
-    rng, covered = random.Random(0), 0
-    for _ in range(500):
-        pairs = [(rng.random() < 0.6, rng.random() < 0.7) for _ in range(200)]
-        _, low, high = patterns.paired_difference(*zip(*pairs, strict=True))
-        covered += low <= 0.1 <= high
-    assert 460 <= covered <= 490
 
 
 def run_of(right, tokens=10):
