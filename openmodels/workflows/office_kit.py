@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import openai
@@ -19,6 +20,7 @@ from openmodels.harbour import world
 from openmodels.harbour.documents import Document, passages
 from openmodels.harbour.office import Office as Harbour
 from openmodels.harbour.tools import OFFICE_SCHEMAS
+from openmodels.harbour.wordings import DECLARERS
 from openmodels.serving.media_models import connect_model
 from openmodels.serving.model_client import client as connect_client
 from openmodels.workflows.office_request import Source
@@ -69,6 +71,26 @@ def subjects(text: str) -> set[str]:
     words = re.findall(r"\w+", text.lower())
     goods = {GOODS_BY_WORD[word] for word in words if word in GOODS_BY_WORD}
     return goods | {place for place in PLACES if re.search(rf"\b{place}\b", text, re.IGNORECASE)}
+
+
+def topic(question: str) -> str:
+    """Return what a question about customs asks for: "declarer", "allowance" or "duty"."""
+    if re.search(r"\bdeclare", question, re.IGNORECASE):
+        return "declarer"
+    return "allowance" if re.search(r"\bfree\b|without duty", question, re.IGNORECASE) else "duty"
+
+
+def claims(text: str, about: str) -> set[str]:
+    """Return what a text claims about a topic: numbers of coins or of goods, or who declares.
+
+    Examples: "Each lamp is taxed: 40 coins.", "duty" -> {"40"}; "2 lamps are free.", "allowance" ->
+    {"2"}; "The cook reports lamps.", "declarer" -> {"cook"}.
+    """
+    words = re.findall(r"\w+", text.lower())
+    if about == "declarer":
+        return set(words) & set(DECLARERS)
+    units = {"coin", "coins"} if about == "duty" else set(GOODS_BY_WORD)
+    return {number for number, unit in pairwise(words) if number.isdigit() and unit in units}
 
 
 @dataclass(frozen=True)
