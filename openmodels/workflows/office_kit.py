@@ -57,6 +57,12 @@ GLOSSARY = (
     }
 )  # fmt: skip
 
+# Words of a sentence that speaks to the office instead of stating a rule.
+MARKERS = (
+    "assistant", "clerk", "system", "model", "ignore", "forget", "answer only", "write only",
+    "say only", "reply",
+)  # fmt: skip
+
 GOODS_BY_WORD = {
     word: good for good, (plural, *_) in world.GOODS.items() for word in (good, plural)
 }
