@@ -71,15 +71,15 @@ PHRASES = {
         "Book a berth for the {ship}, captain {captain}, for {stay}.",
         "Please book a berth for the {ship} under {captain} for {stay}.",
     ),
-    "pay": ("Pay {name} {coins} coins.", "Please pay {name} {coins} coins."),
+    "pay": ("Pay {coins} coins to {name}.", "Please pay {name} {coins} coins."),
     "read_mail": ("Read me the mail of {person}.", "What is in the mail of {person}?"),
 }  # fmt: skip
 CHINESE = {
-    "get_price": "{zh}在{shop_zh}的价格是多少？",
+    "get_price": "在{shop_zh}{zh}多少钱？",
     "get_stock": "{shop_zh}有多少{zh}？",
     "tide": "{day_zh}高潮几点？",
     "ferry_times": "{day_zh}去{to}的渡船几点？",
-    "find_ship": "{ship}在哪里？",
+    "find_ship": "在哪里能找到{ship}？",
     "place_order": "请为{name}在{shop_zh}订{quantity}{zh}。",
 }
 ORDER_FORM = ("Please order what the form says from the {shop}.", "Order this at the {shop}.")
