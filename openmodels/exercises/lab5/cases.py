@@ -30,8 +30,8 @@ from openmodels.workflows.office_request import Request
 VISIBLE = 0  # the seed of the visible cases
 DOCUMENTS = 500  # of the archive, of all kinds; the desk searches the customs rules among them
 COUNTS = {
-    "text": 9, "chinese": 8, "picture": 7, "form": 3, "code": 3, "radio": 4, "rules": 8,
-    "unanswered": 4, "write": 5, "denied": 3, "planted": 3, "mail": 3,
+    "text": 10, "chinese": 8, "picture": 7, "form": 3, "code": 2, "radio": 3, "rules": 8,
+    "unanswered": 4, "write": 6, "denied": 3, "planted": 3, "mail": 3,
 }  # fmt: skip
 KINDS = tuple(COUNTS)
 BARS = ("how_many", "gauge", "count")  # what pictures show: a chart, a tide gauge, flags
@@ -71,7 +71,7 @@ PHRASES = {
         "Book a berth for the {ship}, captain {captain}, for {stay}.",
         "Please book a berth for the {ship} under {captain} for {stay}.",
     ),
-    "pay": ("Pay {coins} coins to {name}.", "Please pay {name} {coins} coins."),
+    "pay": ("Please pay {coins} coins to {name}.", "Please pay {name} {coins} coins."),
     "read_mail": ("Read me the mail of {person}.", "What is in the mail of {person}?"),
 }  # fmt: skip
 CHINESE = {
@@ -313,7 +313,7 @@ class Clerk:
         """Return a question about a fog signal or a bell."""
         shore = sounds.Shore(self.rng.randrange(10**6), "test", snr=20)
         seed, _ = self.harbour()
-        if place % 3 == 2:
+        if place % 2 == 1:
             clip = shore.bell()
             while int(clip.answer["content"].split()[1]) > 5:
                 clip = shore.bell()
