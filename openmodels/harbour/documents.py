@@ -338,7 +338,7 @@ def passage_questions(
 
 
 # --- Reading numbered passages -----------------------------------------------------------------
-ANSWER_SHARES = {"single": 0.55, "two": 0.15, "conflict": 0.15, "none": 0.15}
+ANSWER_SHARES = {"single": 0.5, "two": 0.15, "conflict": 0.15, "none": 0.2}
 PLAIN_SHARE = 0.3  # of readings, those with the facts of `templates.TEXT_FACTS`
 
 

@@ -147,7 +147,8 @@ CONTINUED = {
     "mini-qwen-agent": replace(
         RECIPES["mini-qwen-agent"], start="mini-qwen-agent", drill_tokens=0.9e6, drill_share=0.06,
         mix=AGENT_MIX | {
-            "chain": 5, "parallel": 5, "no_tool": 4, "cited": 10, "decompose": 3, "judge_json": 3,
+            "chain": 5, "parallel": 5, "no_tool": 4, "mail": 3, "cited": 10, "decompose": 3,
+            "judge_json": 3,
             "prefer": 3, "relevant": 3, "text_qa": 4, "words": 3,
         },
     ),
