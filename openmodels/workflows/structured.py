@@ -413,8 +413,8 @@ DECISION_HEADER = (
     "letters",
     "most right",
     "cheapest, not clearly worse",
-    "right",
-    "tokens per right",
+    "its right records",
+    "tokens per right record",
 )
 
 
