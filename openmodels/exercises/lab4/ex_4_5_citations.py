@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.cases import Case
 from openmodels.exercises.lab4.contracts import Contract, describe_difference
+from openmodels.exercises.lab4.number_words import NUMBER, read_numbers, values_of_words
 
 Judge = Callable[[str, str], bool]
 Check = Callable[[str, list[str], Judge], list[str]]
@@ -17,33 +17,9 @@ REFUSAL = "The documents do not say."
 SUPPORTED, UNCITED, NO_PASSAGE, UNSUPPORTED, REFUSED = (
     "supported", "uncited", "no such passage", "unsupported", "refusal"
 )  # fmt: skip
-ONES = ("two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-        "sixteen seventeen eighteen nineteen").split()  # fmt: skip
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|\[|$)|$))((?:\s*\[\d+\])*)", re.DOTALL)
-NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 # --- The reference solution -----------------------------------------------------------------------
-
-
-@cache
-def words_of_numbers() -> dict[str, float]:
-    """Return the value of each number word from "two" to "ninety-nine"."""
-    words = {word: float(value) for value, word in enumerate(ONES, 2)}
-    for tens, word in enumerate(TENS, 2):
-        words[word] = 10.0 * tens
-        for unit, small in enumerate(["one", *ONES[:8]], 1):
-            words[f"{word}-{small}"] = 10.0 * tens + unit
-    return words
-
-
-def read_values(text: str) -> set[float]:
-    """Return the numbers of a text, in digits or as words."""
-    found = {float(number.replace(",", "")) for number in re.findall(NUMBER, text)}
-    known = words_of_numbers()
-    words = re.findall(r"[a-z]+(?:-[a-z]+)*", text.lower())
-    parts = [p for word in words for p in ([word] if word in known else word.split("-"))]
-    return found | {known[part] for part in parts if part in known}
 
 
 def split_sentences(answer: str) -> list[tuple[str, list[int]]]:
@@ -62,7 +38,7 @@ class Rules:
     """The steps of the check. A known mistake replaces one of them."""
 
     split: Callable[[str], list[tuple[str, list[int]]]] = split_sentences
-    values: Callable[[str], set] = read_values
+    values: Callable[[str], set] = read_numbers
     exists: Callable[[list[int], int], bool] = lambda cited, n: all(1 <= c <= n for c in cited)
     contains: Callable[[set, str, Callable], bool] = lambda values, text, read: values <= read(text)
     text: Callable[[list[int], list[str]], str] = lambda cited, passages: "\n".join(
@@ -159,8 +135,8 @@ def split_keeping_marks(answer: str) -> list[tuple[str, list[int]]]:
 
 def split_whole_answer(answer: str) -> list[tuple[str, list[int]]]:
     pairs = split_sentences(answer)
-    claims, cited = " ".join(c for c, _ in pairs), [n for _, numbers in pairs for n in numbers]
-    return [(claim, cited if claim != REFUSAL else own) for claim, own in pairs] if claims else []
+    cited = [number for _, numbers in pairs for number in numbers]
+    return [(claim, numbers if claim == REFUSAL else cited) for claim, numbers in pairs]
 
 
 def split_single_digits(answer: str) -> list[tuple[str, list[int]]]:
@@ -175,35 +151,9 @@ def values_in_digits(text: str) -> set[float]:
     return {float(number.replace(",", "")) for number in re.findall(NUMBER, text)}
 
 
-def values_without_commas(text: str) -> set[float]:
-    return read_values(text.replace(",", " "))
-
-
-def values_whole(text: str) -> set[float]:
-    return {float(int(value)) for value in read_values(text)}
-
-
-def values_of_lower_words(text: str) -> set[float]:
-    return read_values(re.sub(r"[A-Z][a-z]+", "", text))
-
-
-def values_without_hyphen(text: str) -> set[float]:
-    return read_values(text.replace("-", " "))
-
-
-def values_to_nineteen(text: str) -> set[float]:
-    tens = "|".join(TENS)
-    return read_values(re.sub(rf"(?i)\b({tens})(-[a-z]+)?\b", "", text))
-
-
 def values_in_words(text: str) -> set[float]:
-    known = words_of_numbers()
-    return values_in_digits(text) | {v for word, v in known.items() if word in text.lower()}
-
-
-def values_with_one(text: str) -> set[float]:
-    one = {1.0} if re.search(r"(?i)\bone\b(?!-)", re.sub(r"-one", "", text)) else set()
-    return read_values(text) | one
+    words = values_of_words()
+    return values_in_digits(text) | {v for word, v in words.items() if word in text.lower()}
 
 
 def contains_as_text(values: set, text: str, read: Callable) -> bool:
@@ -220,7 +170,7 @@ def contains_equal(values: set, text: str, read: Callable) -> bool:
     return values == read(text)
 
 
-def check_each_passage(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def judge_each_passage(answer: str, passages: list[str], judge: Judge) -> list[str]:
     verdicts = []
     for claim, cited in split_sentences(answer):
         single = [verdict_on(Rules(), claim, [n], passages, judge) for n in cited]
@@ -229,7 +179,7 @@ def check_each_passage(answer: str, passages: list[str], judge: Judge) -> list[s
     return verdicts
 
 
-def check_any_passage(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def judge_any_passage(answer: str, passages: list[str], judge: Judge) -> list[str]:
     verdicts = []
     for claim, cited in split_sentences(answer):
         if not cited or not Rules().exists(cited, len(passages)):
@@ -240,22 +190,22 @@ def check_any_passage(answer: str, passages: list[str], judge: Judge) -> list[st
     return verdicts
 
 
-def check_without_judge(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def trust_the_numbers(answer: str, passages: list[str], judge: Judge) -> list[str]:
     return check_with(Rules(), answer, passages, lambda claim, text: True)
 
 
-def check_judge_only(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def leave_all_to_the_judge(answer: str, passages: list[str], judge: Judge) -> list[str]:
     return check_with(Rules(values=lambda text: set()), answer, passages, judge)
 
 
-def check_judge_without_values(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def judge_without_values(answer: str, passages: list[str], judge: Judge) -> list[str]:
     def ask(claim: str, text: str) -> bool:
-        return bool(read_values(claim)) or judge(claim, text)
+        return bool(read_numbers(claim)) or judge(claim, text)
 
     return check_with(Rules(), answer, passages, ask)
 
 
-def check_judge_first(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def judge_first(answer: str, passages: list[str], judge: Judge) -> list[str]:
     def inspect(claim: str, cited: list[int]) -> str:
         if cited and Rules().exists(cited, len(passages)):
             judge(claim, Rules().text(cited, passages))
@@ -264,11 +214,11 @@ def check_judge_first(answer: str, passages: list[str], judge: Judge) -> list[st
     return [inspect(*pair) for pair in split_sentences(answer)]
 
 
-def check_swapped_judge(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def swap_for_the_judge(answer: str, passages: list[str], judge: Judge) -> list[str]:
     return reference_check(answer, passages, lambda claim, text: judge(text, claim))
 
 
-def check_popping(answer: str, passages: list[str], judge: Judge) -> list[str]:
+def insert_a_passage(answer: str, passages: list[str], judge: Judge) -> list[str]:
     passages.insert(0, "")
     return check_with(
         Rules(text=lambda cited, texts: "\n".join(texts[n] for n in cited),
@@ -277,7 +227,7 @@ def check_popping(answer: str, passages: list[str], judge: Judge) -> list[str]:
     )  # fmt: skip
 
 
-def check_as_booleans(answer: str, passages: list[str], judge: Judge) -> list[bool]:
+def return_booleans(answer: str, passages: list[str], judge: Judge) -> list[bool]:
     return [verdict == SUPPORTED for verdict in reference_check(answer, passages, judge)]
 
 
@@ -323,41 +273,32 @@ MISTAKES = [
                 "Check that each cited passage exists before you look into it."),
     WrongAnswer("all passages", use(text=lambda cited, passages: "\n".join(passages)),
                 "You look in all passages. A claim must follow from those that it cites."),
-    WrongAnswer("each passage alone", check_each_passage,
+    WrongAnswer("each passage alone", judge_each_passage,
                 "You want each cited passage to support the whole claim. Together is enough."),
-    WrongAnswer("any passage alone", check_any_passage,
+    WrongAnswer("any passage alone", judge_any_passage,
                 "You judge each cited passage alone. A claim may need two of them together."),
     WrongAnswer("numbers as texts", use(values=values_as_text),
-                "You compare numbers as texts: 1,200 and 1200 are the same value."),
+                "You compare numbers as texts: 1,200 and 1200 are the same value. Use "
+                "`read_numbers`."),
     WrongAnswer("digits only", use(values=values_in_digits),
-                "You read numbers in digits only: twelve is 12."),
-    WrongAnswer("commas split numbers", use(values=values_without_commas),
-                "A comma followed by three digits belongs to the number: 1,200 is not 1 and 200."),
-    WrongAnswer("decimals cut", use(values=values_whole), "You cut decimals off: 2.5 is not 2."),
-    WrongAnswer("small letters only", use(values=values_of_lower_words),
-                "Number words may start with a capital letter."),
-    WrongAnswer("hyphens split", use(values=values_without_hyphen),
-                "You split twenty-one at the hyphen: it is one value, 21."),
-    WrongAnswer("words up to nineteen", use(values=values_to_nineteen),
-                "You read no word above nineteen."),
+                "You read numbers in digits only: twelve is 12. Use `read_numbers`."),
     WrongAnswer("words within words", use(values=values_in_words),
-                "You find number words inside other words: `often` is no ten."),
-    WrongAnswer("one is a number", use(values=values_with_one),
-                "You read `one` as a value. It is a pronoun too often: words start at two."),
+                "You find number words inside other words: `often` is no ten. `read_numbers` finds "
+                "whole words."),
     WrongAnswer("substrings", use(contains=contains_as_text),
                 "You look for the digits inside the passage's text: 7 is not in 17."),
     WrongAnswer("any value", use(contains=contains_any),
                 "Every value of the claim must be in the passages, not only one of them."),
     WrongAnswer("equal values", use(contains=contains_equal),
                 "The passages may have more values than the claim."),
-    WrongAnswer("no judge", check_without_judge,
+    WrongAnswer("no judge", trust_the_numbers,
                 "You never ask the judge. Equal numbers can belong to different things."),
-    WrongAnswer("judge only", check_judge_only,
+    WrongAnswer("judge only", leave_all_to_the_judge,
                 "The judge overlooks numbers: compare the values yourself first."),
-    WrongAnswer("judge without values only", check_judge_without_values,
+    WrongAnswer("judge without values only", judge_without_values,
                 "You ask the judge only about claims without numbers. A claim with the right "
                 "number can still be false."),
-    WrongAnswer("judge's arguments swapped", check_swapped_judge,
+    WrongAnswer("judge's arguments swapped", swap_for_the_judge,
                 "You swap the judge's arguments: `judge(claim, text)`."),
     WrongAnswer("refusal needs a citation", use(refuses=lambda claim: False),
                 "The refusal needs no citation."),
@@ -402,6 +343,8 @@ CASES = [
     ask("a citation without a space", "The Gull lies at berth 8.[3] Ida has paid.[2]"),
     ask("a citation before the full stop", "The Heron lies at berth 17 [1]. Ida has paid [2]!"),
     ask("a citation in the middle", "The Gull [3] lies at berth 8."),
+    ask("a citation before the first word", "[1] The Heron lies at berth 17. Ida has paid. [2]"),
+    ask("citations alone", "[1] [2]", "Without a claim there is no sentence."),
     ask("a sentence without a citation between two", "Ida has paid. [2] The Heron is here. The "
         "Gull lies at berth 8. [3]"),
     ask("a passage that does not exist", "The Heron lies at berth 17. [5]"),
@@ -502,10 +445,10 @@ def expect_calls(check_citations: Check) -> None:
     "4.5",
     wrong=[
         *MISTAKES,
-        WrongAnswer("judge asked first", check_judge_first, "A call costs time"),
-        WrongAnswer("passages changed", check_popping, "changes its input"),
+        WrongAnswer("judge asked first", judge_first, "A call costs time"),
+        WrongAnswer("passages changed", insert_a_passage, "changes its input"),
         WrongAnswer("one verdict", lambda *call: SUPPORTED, "returns 'supported', expected"),
-        WrongAnswer("true or false", check_as_booleans, "they are texts"),
+        WrongAnswer("true or false", return_booleans, "they are texts"),
         WrongAnswer("no return", lambda *call: None, "Is a `return` missing"),
     ],
 )  # fmt: skip

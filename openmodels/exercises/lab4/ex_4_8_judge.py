@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.cases import Case
 from openmodels.exercises.known_mistakes import pair_answers
 from openmodels.exercises.lab4.contracts import Contract, shorten
+from openmodels.exercises.lab4.intervals import mean_interval, quantile, wilson
 
 Pair = tuple[str, str]  # the verdict with X as A, and the verdict with X as B
 Pairs = list[Pair]
@@ -17,24 +17,9 @@ Pairs = list[Pair]
 # --- The reference solution -----------------------------------------------------------------------
 
 
-def quantile(confidence: float) -> float:
-    """Return z of a two-sided interval. Raises ValueError unless 0 < confidence < 1."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence of {confidence} is not between 0 and 1")
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
 def points_of(pair: Pair) -> float:
     """Return 1 if both orders prefer X, 0 if both prefer Y, else a half."""
     return {("A", "B"): 1.0, ("B", "A"): 0.0}.get(pair, 0.5)
-
-
-def mean_interval(points: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Return the interval of a mean, cut to 0 to 1."""
-    n, z = len(points), quantile(confidence)
-    mean = sum(points) / n
-    half = z * math.sqrt(sum((p - mean) ** 2 for p in points) / (n - 1) / n)
-    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def bias_of(verdicts: Pairs) -> float:
@@ -60,10 +45,8 @@ class Rules:
 
 
 def compare_with(rules: Rules, verdicts: Pairs, confidence: float = 0.95) -> dict[str, float]:
-    """Return the comparison's numbers."""
-    if len(verdicts) < 2:
-        raise ValueError("an interval needs two pairs of verdicts")
-    quantile(confidence)
+    """Return the comparison's numbers. Raises ValueError as `mean_interval` does."""
+    mean_interval(list(map(points_of, verdicts)), confidence)
     points = rules.points(verdicts)
     low, high = rules.interval(points, confidence)
     return {
@@ -78,14 +61,6 @@ def compare_with(rules: Rules, verdicts: Pairs, confidence: float = 0.95) -> dic
 def reference_compare(verdicts: Pairs, confidence: float = 0.95) -> dict[str, float]:
     """Return position bias, agreement, and X's share with its interval."""
     return compare_with(Rules(), verdicts, confidence)
-
-
-def wilson(yes: int, n: int, confidence: float) -> tuple[float, float]:
-    """Return Wilson's interval."""
-    z, share = quantile(confidence), yes / n
-    middle, scale = share + z * z / (2 * n), 1 + z * z / n
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (middle - half) / scale, (middle + half) / scale
 
 
 def expect_rates(yes: int, n: int, sensitivity: float, specificity: float) -> None:
@@ -232,7 +207,7 @@ COMPARE_MISTAKES = [
                 "Your standard deviation divides by n; a sample's divides by n - 1."),
     WrongAnswer("binomial", use(interval=interval_with(binomial_error)),
                 "You use share * (1 - share). That holds for 0 and 1; with halves the spread is "
-                "smaller: use the standard deviation of the points."),
+                "smaller: use `mean_interval` of the points."),
     WrongAnswer("spread of single points",
                 use(interval=interval_with(lambda p: math.sqrt(variance(p)))),
                 "You forget to divide by the square root of n: that is the spread of single "

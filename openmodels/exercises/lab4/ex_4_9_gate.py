@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_type
-from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract, describe_difference
+from openmodels.exercises.cases import Case, equal
+from openmodels.exercises.lab4.contracts import Contract, describe_difference, shorten
 
 Row = tuple[str, str, bool]  # id of the case, its kind, whether the answer was right
 Rows = list[Row]
+Result = tuple[int, list[str], dict[str, float]]  # exit code, reasons, p-values by group
 
 # --- The reference solution -----------------------------------------------------------------------
 
@@ -43,39 +44,26 @@ class Rules:
     groups: Callable[[list[str]], list[str]] = lambda kinds: ["all", *kinds]
 
 
-def find_errors(baseline: Iterable[Row], run: Iterable[Row]) -> list[str]:
-    """Return why the two runs cannot be compared."""
+def find_problems(baseline: Iterable[Row], run: Iterable[Row]) -> list[str]:
+    """Return why two runs cannot be compared."""
     before, after = ([case for case, _, _ in rows] for rows in (baseline, run))
-    errors = [] if before else ["the baseline has no cases"]
+    problems = [] if before else ["the baseline has no cases"]
     for name, ids in (("baseline", before), ("run", after)):
         repeated = [case for case, count in Counter(ids).items() if count > 1]
-        if repeated:
-            errors.append(f"repeated in the {name}: {', '.join(repeated)}")
+        problems += [f"repeated in the {name}: {case}" for case in repeated]
     present = set(after)
     missing = [case for case in dict.fromkeys(before) if case not in present]
-    if missing:
-        errors.append(f"missing in the run: {', '.join(missing)}")
-    return errors
-
-
-def empty_result(exit_code: int, reasons: list[str]) -> dict[str, Any]:
-    """Return a result without a comparison."""
-    return {
-        "exit": exit_code, "regressions": [], "p_values": {}, "broken": [], "fixed": [],
-        "new": [], "reasons": reasons,
-    }  # fmt: skip
+    return problems + [f"missing in the run: {case}" for case in missing]
 
 
 def compare(
     baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05, rules: Rules = Rules()
-) -> dict[str, Any]:
+) -> Result:
     """Return the gate's decision for two runs that can be compared."""
     after = {case: right for case, _, right in run}
-    before = {case for case, _, _ in baseline}
     kinds = sorted({kind for _, kind, _ in baseline})
-    groups = rules.groups(kinds)
-    p_values, regressions, reasons = {}, [], []
-    for group in groups:
+    p_values, regressions = {}, []
+    for group in rules.groups(kinds):
         rows = [row for row in baseline if group in ("all", row[1])]
         broken = sum(right and not after[case] for case, _, right in rows)
         fixed = sum(after[case] and not right for case, _, right in rows)
@@ -83,24 +71,13 @@ def compare(
         loss = rules.loss(broken, fixed, len(rows), len(baseline))
         if rules.regressed(loss, p_values[group], margin, alpha / rules.tests(len(kinds))):
             regressions.append(group)
-            reasons.append(f"{group}: {broken} broken, {fixed} fixed, {100 * loss:.1f} points lost")
-    return {
-        "exit": int(bool(regressions)),
-        "regressions": regressions,
-        "p_values": p_values,
-        "broken": [case for case, _, right in baseline if right and not after[case]],
-        "fixed": [case for case, _, right in baseline if after[case] and not right],
-        "new": [case for case in after if case not in before],
-        "reasons": reasons,
-    }
+    return int(bool(regressions)), regressions, p_values
 
 
-def reference_gate(
-    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
-) -> dict[str, Any]:
+def reference_gate(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> Result:
     """Return the gate's decision."""
-    if errors := find_errors(baseline, run):
-        return empty_result(2, errors)
+    if problems := find_problems(baseline, run):
+        return 2, problems, {}
     return compare(baseline, run, margin, alpha)
 
 
@@ -110,17 +87,17 @@ def reference_gate(
 def gate_with(rules: Rules) -> Callable:
     """Return the gate with other rules."""
 
-    def gate(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
-        if errors := find_errors(baseline, run):
-            return empty_result(2, errors)
+    def gate(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> Result:
+        if problems := find_problems(baseline, run):
+            return 2, problems, {}
         return compare(baseline, run, margin, alpha, rules)
 
     return gate
 
 
-def edit(result: Callable[[dict], dict]) -> Callable:
-    """Return the gate with an edited result."""
-    return lambda *call: result(reference_gate(*call))
+def edit(change: Callable[[int, list[str], dict], Any]) -> Callable:
+    """Return the gate with a changed result. change: of exit code, reasons and p-values."""
+    return lambda *call: change(*reference_gate(*call))
 
 
 def two_sided(broken: int, fixed: int, n: int) -> float:
@@ -150,7 +127,7 @@ def normal_test(broken: int, fixed: int, n: int) -> float:
 
 def gate_filling_missing(
     baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
-) -> dict:
+) -> Result:
     known = {case for case, _, _ in run}
     filled = [*run, *((case, kind, False) for case, kind, _ in baseline if case not in known)]
     return reference_gate(baseline, filled, margin, alpha)
@@ -158,7 +135,7 @@ def gate_filling_missing(
 
 def gate_dropping_missing(
     baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
-) -> dict:
+) -> Result:
     known = {case for case, _, _ in run}
     return reference_gate([row for row in baseline if row[0] in known], run, margin, alpha)
 
@@ -169,95 +146,112 @@ def unique(rows: Rows) -> Rows:
 
 def gate_with_last_duplicate(
     baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
-) -> dict:
+) -> Result:
     return reference_gate(unique(baseline), unique(run), margin, alpha)
 
 
 def gate_ignoring_baseline_duplicates(
     baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
-) -> dict:
+) -> Result:
     return reference_gate(unique(baseline), run, margin, alpha)
 
 
-def gate_refusing_new(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
+def gate_refusing_new(
+    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
+) -> Result:
     known = {case for case, _, _ in baseline}
     if new := [case for case, _, _ in run if case not in known]:
-        return empty_result(2, [f"new in the run: {', '.join(new)}"])
+        return 2, [f"new in the run: {', '.join(new)}"], {}
     return reference_gate(baseline, run, margin, alpha)
 
 
-def gate_counting_new(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
+def gate_counting_new(
+    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
+) -> Result:
     known = {case for case, _, _ in baseline}
     wrong = [(case, kind, False) for case, kind, _ in run if case not in known]
-    result = reference_gate([*baseline, *wrong], run, margin, alpha)
-    return result | {"new": [case for case, _, _ in wrong] if result["exit"] < 2 else []}
+    return reference_gate([*baseline, *wrong], run, margin, alpha)
 
 
-def gate_by_position(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
-    if errors := find_errors(baseline, run):
-        return empty_result(2, errors)
-    new = [row for row in run if row[0] not in {case for case, _, _ in baseline}]
+def gate_of_new_kinds(
+    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
+) -> Result:
+    code, reasons, p_values = reference_gate(baseline, run, margin, alpha)
+    return (
+        code,
+        reasons,
+        p_values | ({k: p_values.get(k, 1.0) for _, k, _ in run} if p_values else {}),
+    )
+
+
+def gate_by_position(
+    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
+) -> Result:
+    if problems := find_problems(baseline, run):
+        return 2, problems, {}
     pairs = zip(baseline, run, strict=False)
     renamed = [(case, kind, right) for (case, kind, _), (_, _, right) in pairs]
-    return compare(baseline, [*renamed, *new], margin, alpha)
+    return compare(baseline, renamed, margin, alpha)
 
 
-def gate_by_totals(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
-    result = reference_gate(baseline, run, margin, alpha)
-    if result["exit"] == 2:
-        return result
+def gate_by_totals(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> Result:
+    code, reasons, old_values = reference_gate(baseline, run, margin, alpha)
+    if code == 2:
+        return code, reasons, old_values
     after = {case: right for case, _, right in run}
     p_values = {}
-    for group in result["p_values"]:
+    for group in old_values:
         rows = [row for row in baseline if group in ("all", row[1])]
         old, new = sum(row[2] for row in rows), sum(after[row[0]] for row in rows)
         pooled = (old + new) / (2 * len(rows))
         error = math.sqrt(2 * pooled * (1 - pooled) / len(rows))
         z = (old - new) / len(rows) / error if error else 0.0
         p_values[group] = math.erfc(z / math.sqrt(2)) / 2
-    return result | {"p_values": p_values}
+    return code, reasons, p_values
 
 
-def gate_unprotected(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
+def gate_unprotected(
+    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
+) -> Result:
     return compare(baseline, run, margin, alpha)
 
 
-def gate_sorting(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
+def gate_sorting(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> Result:
     result = reference_gate(baseline, run, margin, alpha)
     run.sort()
     return result
 
 
-def gate_of_empty(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
+def gate_of_empty(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> Result:
     if not baseline:
-        return empty_result(0, [])
+        return 0, [], {}
     return reference_gate(baseline, run, margin, alpha)
 
 
-def gate_stopping(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
+def gate_stopping(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> Result:
     result = reference_gate(baseline, run, margin, alpha)
-    if result["exit"]:
-        raise SystemExit(result["exit"])
+    if result[0]:
+        raise SystemExit(result[0])
     return result
 
 
-def gate_of_one_kind(baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05) -> dict:
-    result = reference_gate(baseline, run, margin, alpha)
-    return result | {"regressions": result["regressions"][:1]}
+def first_only(code: int, reasons: list[str], p_values: dict) -> Result:
+    return code, reasons[:1] if code == 1 else reasons, p_values
 
 
-def swap(result: dict) -> dict:
-    return result | {"broken": result["fixed"], "fixed": result["broken"]}
+def kinds_first(code: int, reasons: list[str], p_values: dict) -> Result:
+    return code, sorted(reasons, key=lambda group: group == "all"), p_values
 
 
-def sort_ids(result: dict) -> dict:
-    return result | {key: sorted(result[key]) for key in ("broken", "fixed")}
+def keep_p_values_of_regressions(code: int, reasons: list[str], p_values: dict) -> Result:
+    return code, reasons, {group: p for group, p in p_values.items() if group in reasons}
+
+
+def pass_what_cannot_be_compared(code: int, reasons: list[str], p_values: dict) -> Result:
+    return (1 if code == 2 else code), reasons, p_values
 
 
 MISTAKES = [
-    WrongAnswer("broken and fixed swapped", edit(swap),
-                "You swap the lists: a broken case was right in the baseline."),
-    WrongAnswer("ids sorted", edit(sort_ids), "List the ids in the order of the baseline."),
     WrongAnswer("by position", gate_by_position,
                 "You pair rows by position. A run may list its cases in any order: pair by id."),
     WrongAnswer("totals", gate_by_totals,
@@ -320,12 +314,21 @@ MISTAKES = [
                 "that improves: test each kind too."),
     WrongAnswer("kinds only", gate_with(Rules(groups=lambda kinds: kinds)),
                 "You test the kinds only. A loss spread over all kinds shows in `all` first."),
-    WrongAnswer("first regression only", gate_of_one_kind,
+    WrongAnswer("first regression only", edit(first_only),
                 "Name every group that regressed, not only the first."),
+    WrongAnswer("kinds before all", edit(kinds_first),
+                "The reasons have another order: \"all\" first, then the kinds, sorted."),
+    WrongAnswer("p-values of regressions only", edit(keep_p_values_of_regressions),
+                "You return the p-values of groups that regress only. Return those of all groups."),
+    WrongAnswer("exit 1 for everything", edit(pass_what_cannot_be_compared),
+                "You exit with 1 if the runs cannot be compared. That is no regression: exit 2."),
     WrongAnswer("new cases refused", gate_refusing_new,
-                "A new case is no error: list it under `new` and leave it out of the comparison."),
+                "A new case is no problem: leave it out of the comparison."),
     WrongAnswer("new cases counted", gate_counting_new,
                 "You count new cases as fixed. They were never wrong before: leave them out."),
+    WrongAnswer("kinds of the run", gate_of_new_kinds,
+                "You test a kind that only the run has. It has no cases to compare: use the "
+                "baseline's kinds."),
     WrongAnswer("missing cases counted as wrong", gate_filling_missing,
                 "You count missing cases as wrong. A run that stopped early cannot be compared: "
                 "exit 2."),
@@ -378,13 +381,16 @@ CASES = [
     case_of("no case changed", changed(0, 0, 5, 2), hint="Without a changed case, p is 1."),
     EXAMPLE,
     case_of("a gain", changed(1, 8, 5, 3), hint="A gain is never a regression."),
-    Case("cases of two kinds", (TEN, OTHER), "Keys of `p_values`: \"all\", then sorted kinds."),
+    Case("cases of two kinds", (TEN, OTHER), "The groups are \"all\" and each kind."),
     Case("a run in another order", (TEN, OTHER[::-1]), "Pair the rows by id."),
     case_of("11 broken, 3 fixed of 60", changed(11, 3, 40, 6)),
     case_of("12 broken, 2 fixed of 60", changed(12, 2, 40, 6)),
     case_of("a significant loss of 1.75 points", changed(7, 0, 300, 93),
             hint="It is within the margin of 2 points."),
     case_of("the same with a margin of 1 point", changed(7, 0, 300, 93), margin=0.01),
+    case_of("20 broken, 6 fixed of 800", changed(20, 6, 600, 174),
+            hint="The loss is 14 of 800: within the margin."),
+    case_of("12 broken, 2 fixed of 60, margin 75 points", changed(12, 2, 40, 6), margin=0.75),
     case_of("a loss of exactly the margin, 12.5 points", changed(9, 1, 44, 10), margin=0.125),
     case_of("a p-value of exactly alpha / tests", changed(6, 0, 20, 4), alpha=1 / 32),
     case_of("an alpha of 0.2", changed(7, 2, 20, 4), alpha=0.2),
@@ -399,7 +405,7 @@ CASES = [
     case_of("five broken of a kind, with three kinds", changed(6, 0, 9, 1),
             changed(0, 0, 9, 2, "b"), changed(1, 1, 8, 3, "c"),
             hint="Four tests: alpha / 4 is 0.0125."),
-    Case("new cases in the run", (TEN, [*OTHER, *rows_of("ab", "+-", 11)]),
+    Case("new cases in the run", (TEN, [*OTHER, *rows_of("ab", "+-", 11), ("x5", "z", True)]),
          "They have no partner in the baseline."),
     Case("a missing case", (TEN, OTHER[:-1]), "The run cannot be compared: exit 2."),
     Case("missing and new cases", (TEN, [*OTHER[2:], ("x9", "a", True)]), "Exit 2."),
@@ -410,33 +416,33 @@ CASES = [
     Case("an empty run", (TEN, []), "Every case is missing: exit 2."),
     Case("an empty baseline", ([], OTHER), "Nothing can be compared: exit 2."),
 ]  # fmt: skip
-KEYS = ("exit", "regressions", "p_values", "broken", "fixed", "new", "reasons")
 
 
-def find_problem(result: Any, expected: dict) -> str:
-    """Return what is wrong with a result, or "". Reasons may have any words."""
-    expect_type(result, dict, "what `gate` returned", f"Its keys are {', '.join(KEYS)}.")
-    parts = [{key: r[key] for key in KEYS[:-1] if key in r} for r in (result, expected)]
-    if "reasons" not in result:
-        return "the dict has no 'reasons'"
-    if problem := describe_difference(*parts):
-        return problem
-    reasons = result["reasons"]
-    expect_type(reasons, (list, tuple), "`reasons`", "It holds one text per reason.")
-    text = "\n".join(map(str, reasons))
-    if bool(reasons) != bool(expected["exit"]):
-        return (
-            f"'reasons' is {list(reasons)!r} for exit {expected['exit']}, but a pass needs none "
-            "and a stop needs some"
-        )
-    unnamed = [name for name in expected["regressions"] if name not in text]
-    if expected["exit"] == 2:
-        ids = re.findall(r"\b(?:case|x)\d+", "\n".join(expected["reasons"]))
-        unnamed = [case for case in ids if case not in text]
-    return f"no reason names {unnamed[0]!r}: a stop must say what to look at" if unnamed else ""
+def find_difference(result: Any, expected: Result) -> str:
+    """Return what is wrong with a result, or "". The reasons of exit 2 may have any words."""
+    expect_type(result, (tuple, list), "what `gate` returned", PARTS)
+    if len(result) != 3:
+        return f"`gate` returns {len(result)} values. {PARTS}"
+    (code, reasons, p_values), (right_code, right_reasons, right_values) = result, expected
+    expect_type(reasons, (list, tuple), "the second value", "It holds the reasons, as texts.")
+    if not equal(code, right_code):
+        return f"the exit code is {shorten(code)}, expected {right_code}"
+    if problem := describe_difference(p_values, right_values):
+        return f"p_values: {problem}"
+    if right_code < 2:
+        problem = describe_difference(list(reasons), right_reasons)
+        return f"reasons: {problem}" if problem else ""
+    ids = re.findall(r"\b(?:case|x)\d+", "\n".join(right_reasons))
+    words = set(re.findall(r"\w+", "\n".join(map(str, reasons))))
+    unnamed = [case for case in ids if case not in words]
+    if not reasons or unnamed:
+        what = f"names {unnamed[0]!r}" if unnamed else "says why"
+        return f"no reason {what}: a stop must say what to look at"
+    return ""
 
 
-CONTRACT = Contract(reference_gate, CASES, MISTAKES, find_problem)
+PARTS = "Return three: the exit code, the list of reasons and the dict of p-values."
+CONTRACT = Contract(reference_gate, CASES, MISTAKES, find_difference)
 KINDS = ("fact", "order", "refusal")
 
 
@@ -472,10 +478,10 @@ def scenarios(seed: int = 49) -> dict[str, tuple[Rows, Rows, int]]:
     }  # fmt: skip
 
 
-def expect_scenarios(gate: Callable[..., dict]) -> None:
+def expect_scenarios(gate: Callable[..., Result]) -> None:
     """Raise NotYet unless the gate stops the faults and passes the harmless changes."""
     for what, (base, run, expected) in scenarios().items():
-        actual = gate(list(base), list(run))["exit"]
+        actual, *_ = gate(list(base), list(run))
         if actual != expected:
             raise NotYet(f"{what}: your gate exits with {actual}, expected {expected}.")
 
@@ -486,19 +492,23 @@ def expect_scenarios(gate: Callable[..., dict]) -> None:
         *MISTAKES,
         WrongAnswer("sorted lists", gate_sorting, "changes its input"),
         WrongAnswer("exits itself", gate_stopping, "do not call `sys.exit`"),
-        WrongAnswer("exit code only", lambda *call: reference_gate(*call)["exit"], "expected dict"),
-        WrongAnswer("no reasons", edit(lambda result: result | {"reasons": []}), "a stop needs"),
-        WrongAnswer("reasons for a pass", edit(lambda r: r | {"reasons": ["compared"]}),
-                    "a pass needs none"),
-        WrongAnswer("reasons without names",
-                    edit(lambda r: r | {"reasons": ["worse"] if r["exit"] else []}),
+        WrongAnswer("exit code only", edit(lambda code, *_: code), "expected tuple"),
+        WrongAnswer("no p-values", edit(lambda code, reasons, p: (code, reasons)),
+                    "returns 2 values"),
+        WrongAnswer("one text of reasons",
+                    edit(lambda code, reasons, p: (code, "; ".join(reasons), p)),
+                    "It holds the reasons"),
+        WrongAnswer("no reasons", edit(lambda code, reasons, p: (code, [], p)), "expected ['all'"),
+        WrongAnswer("reasons for a pass",
+                    edit(lambda code, reasons, p: (code, reasons or ["compared"], p)),
+                    "expected []"),
+        WrongAnswer("problems without ids",
+                    edit(lambda code, reasons, p: (code, reasons if code < 2 else ["missing"], p)),
                     "no reason names"),
-        WrongAnswer("no list of new cases",
-                    edit(lambda r: {k: v for k, v in r.items() if k != "new"}), "has no 'new'"),
         WrongAnswer("no return", lambda *call: None, "Is a `return` missing"),
     ],
 )  # fmt: skip
-def check_gate(gate: Callable[..., dict]) -> str:
+def check_gate(gate: Callable[..., Result]) -> str:
     """Judge `gate(baseline, run, margin, alpha)`."""
     try:
         CONTRACT.expect(gate)
