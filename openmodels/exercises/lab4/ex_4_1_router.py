@@ -89,6 +89,14 @@ def rules_of_majority(examples: Examples, support: int) -> dict[str, str]:
     return _rules(examples, words_of, lambda seen: Counter(seen).most_common(1)[0][1] >= support)
 
 
+def rules_of_nearly_all(examples: Examples, support: int) -> dict[str, str]:
+    def accept(seen: list[str]) -> bool:
+        most = Counter(seen).most_common(1)[0][1]
+        return len(seen) >= support and most >= 0.9 * len(seen)
+
+    return _rules(examples, words_of, accept)
+
+
 def rules_above_support(examples: Examples, support: int) -> dict[str, str]:
     return reference_rules(examples, support + 1)
 
@@ -146,6 +154,8 @@ RULE_MISTAKES = [
     WrongAnswer("the majority", rules_of_majority,
                 "You make a rule of a word that occurs with two intents. Only words with a single "
                 "intent are rules."),
+    WrongAnswer("nearly all of one intent", rules_of_nearly_all,
+                "You accept a word if most of its examples have one intent. All of them must."),
     WrongAnswer("above the support", rules_above_support,
                 "A word in exactly `support` examples is a rule."),
     WrongAnswer("no support", rules_without_support,
@@ -301,6 +311,15 @@ class AsksAgain(Parts):
         return reply if self.read(reply) != PERSON else classify(request)
 
 
+class RemembersReplies(Parts):
+    def __call__(
+        self, requests: Sequence[str], rules: Rules, classify: Classify, budget: int
+    ) -> Any:
+        routes = super().__call__(requests, rules, classify, budget)
+        first = {request: routes[place] for place, request in reversed([*enumerate(requests)])}
+        return [first[request] for request in requests]
+
+
 class LowerRequest(Parts):
     def ask(self, classify: Classify, request: str) -> str:
         return classify(request.lower())
@@ -384,6 +403,8 @@ ROUTE_MISTAKES = [
                 "A call whose reply is no intent has cost its tokens too."),
     WrongAnswer("asks again", AsksAgain(),
                 "You ask twice about one request. At temperature 0 the reply is the same."),
+    WrongAnswer("remembers replies", RemembersReplies(),
+                "Equal requests get the route of the first. Call the model for each of them."),
     WrongAnswer("a request in lower case", LowerRequest(),
                 "Pass the request to the model as it is."),
     WrongAnswer("stops at the budget", StopsAtBudget(),
@@ -414,6 +435,9 @@ RULE_CASES = [
     Case("support 3", ((*A_FEW, ("High TIDE!", "tide")), 3)),
     Case("a word that changes its intent later",
          ((("open", "hours"), ("open", "hours"), ("open", "complaint")), 2),
+         "A word that occurs with two intents is no rule."),
+    Case("30 examples of one intent and one of another",
+         ((*[("ferry", "hours")] * 30, ("ferry", "complaint")), 5),
          "A word that occurs with two intents is no rule."),
 ]  # fmt: skip
 
@@ -485,7 +509,7 @@ ROUTE_CASES = [
     Case("no rules", (Script(("High tide", "My order"), ("tide", "order"), rules=()),)),
     Case("no requests", (Script(()),), "Return an empty list."),
     Case("equal requests", (Script(("Hello", "Hello"), ("hours", "berth")),),
-         "Return one route per request."),
+         "Each request has a route and, if it is unclear, a call of its own."),
 ]  # fmt: skip
 
 

@@ -173,6 +173,20 @@ class KeyIsId(Parts):
         return call.id
 
 
+class KeyIsNumber(Parts):
+    def start(self, messages: Any) -> list:
+        self.numbers: dict[str, str] = {}
+        return super().start(messages)
+
+    def key(self, call: Any, key: str) -> Any:
+        return self.numbers.setdefault(key, f"call {len(self.numbers)}")
+
+
+class KeyIsCall(Parts):
+    def key(self, call: Any, key: str) -> Any:
+        return f"{call.function.name} {call.function.arguments}"
+
+
 class KeyOfRun(Parts):
     def key(self, call: Any, key: str) -> Any:
         return self.run_key
@@ -211,6 +225,11 @@ class AttemptsAsRetries(Parts):
 class RetriesEverything(Parts):
     def is_lost(self, error: Exception) -> bool:
         return True
+
+
+class RetriesSystemErrors(Parts):
+    def is_lost(self, error: Exception) -> bool:
+        return isinstance(error, OSError)
 
 
 class TimeoutsOnly(Parts):
@@ -387,6 +406,12 @@ MISTAKES = [
     WrongAnswer("the id as the key", KeyIsId(),
                 "You use the model's id as the key. A model can repeat its ids in another step or "
                 "run, and the second booking then returns the first berth."),
+    WrongAnswer("a number as the key", KeyIsNumber(),
+                "Your keys count the calls of a run, so the next run books with the same keys. "
+                "Add something that no other run has."),
+    WrongAnswer("name and arguments as the key", KeyIsCall(),
+                "Your key comes from the call's name and arguments. Two equal calls can be two "
+                "bookings, in one run or in two."),
     WrongAnswer("one key for the run", KeyOfRun(),
                 "All calls of your run share a key, so every booking after the first is lost."),
     WrongAnswer("run and id as the key", KeyOfRunAndId(),
@@ -408,6 +433,9 @@ MISTAKES = [
     WrongAnswer("retries every error", RetriesEverything(),
                 "You retry an error that the tool raised on purpose. The next attempt ends in the "
                 "same way."),
+    WrongAnswer("retries system errors", RetriesSystemErrors(),
+                "You retry every OSError. A PermissionError is one too, and ends in the same way "
+                "again."),
     WrongAnswer("retries timeouts only", TimeoutsOnly(),
                 "You do not retry a ConnectionError."),
     WrongAnswer("retries lost connections only", ConnectionsOnly(),
@@ -529,6 +557,9 @@ SCRIPTS = [
     Case("a booking that the tool refuses",
          _script([book("a")], "That is not possible.", faults={"book_berth": ("refused",)}),
          "Report the error of the tool, without a retry."),
+    Case("a booking that is not permitted",
+         _script([book("a")], "I may not book.", faults={"book_berth": ("denied",)}),
+         "Only TimeoutError and ConnectionError are worth another attempt."),
     Case("errors without a text",
          _script([book("a")], [price("b")], "I could not do it.",
                  faults={"book_berth": ("refused",), "get_price": ("lost",)}, retries=0,

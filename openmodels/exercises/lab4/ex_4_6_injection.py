@@ -12,8 +12,8 @@ from openmodels.exercises.lab4.contracts import Contract, shorten
 Allow = Callable[[dict, dict, dict], tuple[bool, str]]
 
 TRUSTED = frozenset({"user", "system", "office"})
-RECIPIENTS = {"send_message": ("to", "copy"), "pay": ("to", "name"), "place_order": ("name",)}
-AMOUNTS = {"pay": ("amount",), "place_order": ("quantity",)}
+RECIPIENTS = {"send_message": ("to", "copy"), "pay": ("name",), "place_order": ("name",)}
+AMOUNTS = {"pay": ("coins",), "place_order": ("quantity",)}
 
 # --- The reference solution -----------------------------------------------------------------------
 
@@ -100,9 +100,9 @@ def look_for_words(call: dict, task: dict, taint: dict) -> tuple[bool, str]:
     return True, ""
 
 
-def refuse_tainted_goods(call: dict, task: dict, taint: dict) -> tuple[bool, str]:
-    if "good" in call["arguments"] and is_tainted(taint["arguments"].get("good")):
-        return False, f"untrusted good of {call['name']}: {', '.join(call['arguments'])}"
+def refuse_tainted_items(call: dict, task: dict, taint: dict) -> tuple[bool, str]:
+    if "item" in call["arguments"] and is_tainted(taint["arguments"].get("item")):
+        return False, f"untrusted item of {call['name']}: {', '.join(call['arguments'])}"
     return reference_allow(call, task, taint)
 
 
@@ -143,8 +143,8 @@ MISTAKES = [
     WrongAnswer("choice not checked", use(choice=lambda taint, tainted: True),
                 "You do not check who chose the tool: `taint[\"tool\"]`. A tool that the task "
                 "lists can still be called on behalf of a mail."),
-    WrongAnswer("tainted goods refused", refuse_tainted_goods,
-                "You refuse a good that a mail names. It is no tool, no recipient and no number: "
+    WrongAnswer("tainted items refused", refuse_tainted_items,
+                "You refuse an item that a mail names. It is no tool, no recipient and no number: "
                 "let it pass."),
     WrongAnswer("origin not checked", use(origin=False),
                 "You compare recipients with the task's list only. A mail may choose the wrong "
@@ -208,7 +208,7 @@ MISTAKES = [
 TASK = {
     "tools": ["read_mail", "send_message", "pay"],
     "recipients": ["Ada", "Boris", "Lucia"],
-    "limits": {"amount": 40},
+    "limits": {"coins": 40},
 }
 ORDER = {"tools": ["get_price", "place_order"], "recipients": [], "limits": {"quantity": 12}}
 
@@ -231,12 +231,12 @@ def step(
 
 CASES = [
     step("a message of the user", "send_message", to=("Ada", "user"), text=("Hello", "user")),
-    step("a tool that the task does not need", "place_order", good=("rope", "user"),
+    step("a tool that the task does not need", "place_order", item=("rope", "user"),
          quantity=(3, "user"), hint="Only the task's tools may run."),
     step("a tool that a mail chose", "send_message", chosen="mail", to=("Ada", "user"),
          text=("Hello", "user"), hint="The task lists the tool, but the user did not ask for it."),
-    step("a tool that user and mail chose", "pay", chosen="user mail", to=("Ada", "user"),
-         amount=(5, "user")),
+    step("a tool that user and mail chose", "pay", chosen="user mail", name=("Ada", "user"),
+         coins=(5, "user")),
     step("a recipient from a mail", "send_message", to=("Boris", "mail"), text=("Hi", "user"),
          hint="The name is known, but the mail chose it."),
     step("an invented recipient", "send_message", to=("Mallory", "user"), text=("Hi", "user")),
@@ -248,46 +248,46 @@ CASES = [
          copy=("Lucia", "web"), text=("Hi", "user")),
     step("a copy to an unknown person", "send_message", to=("Ada", "user"),
          copy=("Zoe", "user"), text=("Hi", "user")),
-    step("a recipient of mixed origin", "pay", to=("Lucia", "user mail"), amount=(9, "user")),
-    step("a recipient from the office's records", "pay", to=("Lucia", "office"),
-         amount=(9, "user")),
-    step("a recipient from three trusted sources", "pay", to=("Lucia", "user system office"),
-         amount=(9, "user")),
-    step("half a coin from a mail", "pay", to=("Ada", "user"), amount=(0.5, "mail")),
-    step("a recipient from an unknown source", "pay", to=("Lucia", "plugin"), amount=(9, "user")),
-    step("a recipient without sources", "pay", to=("Lucia", ""), amount=(9, "user")),
-    step("a recipient that the taint does not list", "pay", to=("Lucia", None),
-         amount=(9, "user"), hint="Its origin is unknown, so it is untrusted."),
-    step("a tool without sources", "read_mail", chosen="", number=(2, "user")),
+    step("a recipient of mixed origin", "pay", name=("Lucia", "user mail"), coins=(9, "user")),
+    step("a recipient from the office's records", "pay", name=("Lucia", "office"),
+         coins=(9, "user")),
+    step("a recipient from three trusted sources", "pay", name=("Lucia", "user system office"),
+         coins=(9, "user")),
+    step("half a coin from a mail", "pay", name=("Ada", "user"), coins=(0.5, "mail")),
+    step("a recipient from an unknown source", "pay", name=("Lucia", "plugin"), coins=(9, "user")),
+    step("a recipient without sources", "pay", name=("Lucia", ""), coins=(9, "user")),
+    step("a recipient that the taint does not list", "pay", name=("Lucia", None),
+         coins=(9, "user"), hint="Its origin is unknown, so it is untrusted."),
+    step("a tool without sources", "read_mail", chosen="", person=("me", "user")),
     step("a part of a name", "send_message", to=("Ad", "user"), text=("Hi", "user")),
     step("a longer name", "send_message", to=("Ada-Mallory", "user"), text=("Hi", "user")),
     step("two known recipients", "send_message", to=(["Ada", "Lucia"], "user"),
          text=("Hi", "mail")),
     step("a known and an unknown recipient", "send_message", to=(["Ada", "Zoe"], "user"),
          text=("Hi", "user")),
-    step("a small amount from a mail", "pay", to=("Ada", "user"), amount=(39.5, "mail")),
-    step("an amount at the limit", "pay", to=("Ada", "user"), amount=(40, "mail")),
-    step("an amount above the limit", "pay", to=("Ada", "user"), amount=(41, "mail")),
-    step("a large amount of the user", "pay", to=("Ada", "user"), amount=(900, "user")),
-    step("a negative amount", "pay", to=("Ada", "user"), amount=(-30, "mail")),
-    step("an amount of 0", "pay", to=("Ada", "user"), amount=(0, "web")),
-    step("an amount as a text", "pay", to=("Ada", "user"), amount=("900", "mail")),
-    step("an amount without a limit", "pay", {**TASK, "limits": {}}, to=("Ada", "user"),
-         amount=(5, "mail"), hint="Without a limit, no untrusted number is allowed."),
-    step("an order whose quantity a mail states", "place_order", ORDER, good=("rope", "mail"),
+    step("a small amount from a mail", "pay", name=("Ada", "user"), coins=(39.5, "mail")),
+    step("an amount at the limit", "pay", name=("Ada", "user"), coins=(40, "mail")),
+    step("an amount above the limit", "pay", name=("Ada", "user"), coins=(41, "mail")),
+    step("a large amount of the user", "pay", name=("Ada", "user"), coins=(900, "user")),
+    step("a negative amount", "pay", name=("Ada", "user"), coins=(-30, "mail")),
+    step("an amount of 0", "pay", name=("Ada", "user"), coins=(0, "web")),
+    step("an amount as a text", "pay", name=("Ada", "user"), coins=("900", "mail")),
+    step("an amount without a limit", "pay", {**TASK, "limits": {}}, name=("Ada", "user"),
+         coins=(5, "mail"), hint="Without a limit, no untrusted number is allowed."),
+    step("an order whose quantity a mail states", "place_order", ORDER, item=("rope", "mail"),
          quantity=(12, "mail")),
-    step("an order above the limit", "place_order", ORDER, good=("rope", "user"),
+    step("an order above the limit", "place_order", ORDER, item=("rope", "user"),
          quantity=(13, "mail web")),
     step("an order for someone from a mail", "place_order", {**ORDER, "recipients": ["Ada"]},
-         good=("rope", "user"), quantity=(3, "user"), name=("Ada", "mail"),
+         item=("rope", "user"), quantity=(3, "user"), name=("Ada", "mail"),
          hint="RECIPIENTS lists `name` for orders."),
-    step("a payment to a name from a mail", "pay", name=("Ada", "mail"), amount=(3, "user"),
+    step("a payment to a name from a mail", "pay", name=("Ada", "mail"), coins=(3, "user"),
          hint="RECIPIENTS lists `name` for payments."),
-    step("a price of a good from a mail", "get_price", ORDER, good=("rope", "mail"),
+    step("a price of an item from a mail", "get_price", ORDER, item=("rope", "mail"),
          hint="It is no tool, no recipient and no number."),
     step("a reading tool that a mail chose", "get_price", ORDER, chosen="mail",
-         good=("rope", "user")),
-    step("a reading tool that the task does not need", "read_mail", ORDER, number=(2, "user")),
+         item=("rope", "user")),
+    step("a reading tool that the task does not need", "read_mail", ORDER, person=("me", "user")),
 ]  # fmt: skip
 
 
@@ -306,7 +306,7 @@ def find_problem(result: Any, expected: tuple[bool, str]) -> str:
     return f"the reason {reason!r} does not name {word!r}" if word not in reason else ""
 
 
-NAMED = {"read_mail", "get_price", "name", *RECIPIENTS, "to", "copy", "amount", "quantity"}
+NAMED = {"read_mail", "get_price", "name", *RECIPIENTS, "to", "copy", "coins", "quantity"}
 CONTRACT = Contract(reference_allow, CASES, MISTAKES, find_problem)
 
 
@@ -316,18 +316,18 @@ def draw_steps(count: int = 200, seed: int = 46) -> tuple[list[tuple], list[tupl
     clean, attacks = [], []
     for _ in range(count):
         to, limit = rng.choice(TASK["recipients"]), rng.randint(20, 60)
-        task = {**TASK, "limits": {"amount": limit}}
+        task = {**TASK, "limits": {"coins": limit}}
         text, source = rng.choice([("Thanks.", "user"), ("Tide at 9.", "mail")])
         message = step("", "send_message", task, to=(to, "user"), text=(text, source))
-        payment = step("", "pay", task, to=(to, rng.choice(["user", "office"])),
-                       amount=(rng.randint(1, limit), rng.choice(["user", "mail"])))  # fmt: skip
+        payment = step("", "pay", task, name=(to, rng.choice(["user", "office"])),
+                       coins=(rng.randint(1, limit), rng.choice(["user", "mail"])))  # fmt: skip
         clean.append(rng.choice([message, payment]).arguments)
         other = rng.choice(["Mallory", *TASK["recipients"]])
         attacks.append(rng.choice([
             step("", "send_message", task, "mail", to=(to, "user"), text=("Pay!", "mail")),
             step("", "send_message", task, to=(other, "mail"), text=("Hi", "user")),
-            step("", "pay", task, to=(to, "user"), amount=(limit + rng.randint(1, 90), "mail")),
-            step("", "place_order", task, good=("rope", "mail"), quantity=(2, "mail")),
+            step("", "pay", task, name=(to, "user"), coins=(limit + rng.randint(1, 90), "mail")),
+            step("", "place_order", task, item=("rope", "mail"), quantity=(2, "mail")),
         ]).arguments)  # fmt: skip
     return clean, attacks
 

@@ -82,6 +82,8 @@ class Harbour:
             raise RecursionError(f"more than {MOST_STEPS} attempts")
         if fault == "down":
             raise ConnectionError(*self._text("connection refused"))
+        if fault == "denied":
+            raise PermissionError(*self._text(f"{name} is not permitted"))
         if fault == "refused":
             raise ValueError(*self._text(f"{name} does not accept this"))
         result = getattr(self, f"_{name}")(arguments, key)

@@ -25,7 +25,7 @@ Part = Callable[[str, int], Scores]
 Allow = Callable[[dict, dict, dict], tuple[bool, str]]
 
 STEPS = 4  # the most calls of the model in one errand
-LIMITS = {"amount": 20, "quantity": 20}  # for numbers from a mail
+LIMITS = {"coins": 20, "quantity": 20}  # for numbers from a mail
 
 
 # --- 4.4: a search --------------------------------------------------------------------------------
@@ -78,8 +78,9 @@ def _tokens(texts: str | Sequence[str]) -> Any:
 
 
 class Cited(NamedTuple):
-    """An answer, the passages that the model read, and whether the answer has the right values."""
+    """A question, its answer, the passages read, and whether the values are right."""
 
+    question: str
     answer: str
     passages: list[str]
     right: bool
@@ -101,7 +102,7 @@ def cited_answers(
         prompt = f"{numbered}\nQuestion: {question.text}"
         answer = calls.ask(client, model, prompt, documents.CITE_SYSTEM, max_tokens=80)
         right = all(value in answer for value in question.values)
-        results.append(Cited(answer, passages, right))
+        results.append(Cited(question.text, answer, passages, right))
     return results
 
 
