@@ -368,7 +368,7 @@ def test_a_tool_loop_with_numbered_keys_of_the_run():
             for remaining in range(retries if safe else 0, -1, -1):
                 try:
                     return function(arguments, key)
-                except OSError:  # TimeoutError and ConnectionError are two of its subclasses
+                except (ConnectionError, TimeoutError):
                     if remaining == 0:
                         raise
 

@@ -99,6 +99,16 @@ def _key_of_sorted_lists(request: Request, digest: str) -> str | None:
     return None if _is_sample(request) else _hashed([digest, _sort(_parts(request))])
 
 
+def _without_ignored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {n: _without_ignored(part) for n, part in value.items() if n not in IGNORED}
+    return [_without_ignored(part) for part in value] if isinstance(value, list) else value
+
+
+def _key_without_names_anywhere(request: Request, digest: str) -> str | None:
+    return None if _is_sample(request) else _hashed([digest, _without_ignored(request)])
+
+
 def _key_without_separator(request: Request, digest: str) -> str | None:
     parts = _parts(request)
     text = parts.pop("model") + digest + json.dumps(parts, sort_keys=True)
@@ -203,6 +213,9 @@ KEY_MISTAKES = [
     WrongAnswer("no separator", _key_without_separator,
                 "You join the model's name and the digest without a separator, so two pairs can "
                 "give the same text."),
+    WrongAnswer("left out at every depth", _key_without_names_anywhere,
+                "You leave out `user` and the others at every depth. A tool may have a parameter "
+                "with such a name: leave them out at the top only."),
     WrongAnswer("samples", _key_of_samples,
                 "You return a key for a sample: without a seed, a temperature above 0 asks for a "
                 "new answer each time."),
@@ -258,6 +271,12 @@ def _description(text: str) -> Request:
     return {"tools": [TOOL | {"function": function}]}
 
 
+def _parameter(name: str) -> Request:
+    properties = {"day": {"type": "string"}, name: {"type": "string"}}
+    parameters = {"type": "object", "properties": properties}
+    return {"tools": [TOOL | {"function": TOOL["function"] | {"parameters": parameters}}]}
+
+
 CALLING = {"role": "assistant", "content": None, "tool_calls": [
     {"id": "a", "type": "function", "function": {"name": "tide", "arguments": "{}"}}]}  # fmt: skip
 OTHER_CALL = json.loads(json.dumps(CALLING).replace("{}", '{\\"day\\": 5}'))
@@ -289,6 +308,9 @@ KEY_CASES = [
     _changed("a tool", {"tools": [TOOL]}),
     Case("another description of a tool",
          (BASE | {"tools": [TOOL]}, "d1", BASE | _description("Low water"), "d1")),
+    Case("a tool with a parameter named user",
+         (BASE | {"tools": [TOOL]}, "d1", BASE | _parameter("user"), "d1"),
+         "IGNORED names fields at the top only."),
     _changed("a response_format", {"response_format": FORMAT}),
     _changed("another max_tokens", {"max_tokens": 61}),
     _changed("a seed next to temperature 0", {"seed": 5}),

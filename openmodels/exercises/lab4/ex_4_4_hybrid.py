@@ -168,6 +168,10 @@ def fuse_unchecked(rankings: list[list[str]], k: float = 60, top: int | None = N
     return fuse_everything(rankings, abs(k))[:top]
 
 
+def fuse_refusing_zero(rankings: list[list[str]], k: float = 60, top: int | None = None) -> Scores:
+    return reference_fuse(rankings, k or -1, top)
+
+
 def fuse_unchecked_top(rankings: list[list[str]], k: float = 60, top: int | None = None) -> Scores:
     return reference_fuse(rankings, k)[:top]
 
@@ -203,6 +207,8 @@ FUSE_MISTAKES = [
                 "win: cut the result."),
     WrongAnswer("top ignored", fuse_everything, "Your function ignores `top`."),
     WrongAnswer("two rankings", fuse_two, "You fuse two rankings only; there may be any number."),
+    WrongAnswer("k of 0 refused", fuse_refusing_zero,
+                "You refuse a k of 0. Ranks start at 1, so nothing is divided by 0."),
     WrongAnswer("k below 0", fuse_unchecked,
                 "A negative k divides by 0 or turns the order round: raise ValueError."),
     WrongAnswer("top below 1", fuse_unchecked_top,

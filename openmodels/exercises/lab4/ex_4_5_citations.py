@@ -143,6 +143,10 @@ def split_single_digits(answer: str) -> list[tuple[str, list[int]]]:
     return [(c, [n for n in cited if n < 10]) for c, cited in split_sentences(answer)]
 
 
+def split_lines(answer: str) -> list[tuple[str, list[int]]]:
+    return [pair for line in answer.splitlines() for pair in split_sentences(line)]
+
+
 def values_as_text(text: str) -> set[str]:
     return set(re.findall(NUMBER, text))
 
@@ -240,6 +244,9 @@ MISTAKES = [
                 "citation or the end."),
     WrongAnswer("full stops only", use(split=split_full_stops_only),
                 "Sentences end with ! and ? too."),
+    WrongAnswer("split at line ends", use(split=split_lines),
+                "You split at line ends, or your pattern stops there. A sentence may have several "
+                "lines."),
     WrongAnswer("open end dropped", use(split=split_without_open_end),
                 "You drop a last sentence without a full stop."),
     WrongAnswer("citations behind only", use(split=split_citations_behind_only),
@@ -302,6 +309,14 @@ MISTAKES = [
                 "You swap the judge's arguments: `judge(claim, text)`."),
     WrongAnswer("refusal needs a citation", use(refuses=lambda claim: False),
                 "The refusal needs no citation."),
+    WrongAnswer("passages run together",
+                use(text=lambda cited, passages: "".join(passages[c - 1] for c in cited)),
+                "You join passages without a space or a line end, so the end of one and the start "
+                "of the next become one number."),
+    WrongAnswer("a refusal in any form", use(refuses=lambda claim: (
+                    claim.lower().rstrip(".!") == REFUSAL.lower().rstrip("."))),
+                "You ignore case or the full stop. A refusal has exactly the words and signs of "
+                "`The documents do not say.`"),
     WrongAnswer("every uncited sentence is a refusal", use(refuses=lambda claim: "not" in claim),
                 "Only the exact sentence `The documents do not say.` is a refusal."),
 ]  # fmt: skip
@@ -383,6 +398,12 @@ CASES = [
     ask("no full stop and no citation", "Ida has paid. [2] The Gull sails at 6"),
     ask("a refusal", "The documents do not say."),
     ask("a refusal behind a claim", "Ida has paid. [2] The documents do not say."),
+    ask("a refusal in small letters", "the documents do not say."),
+    ask("a refusal without a full stop", "The documents do not say"),
+    ask("a sentence of two lines", "The Heron\nlies at berth 17.\n[1] Ida has paid. [2]"),
+    ask("two passages without full stops", "The Heron carries 17 crates. [1] [2]",
+        "Passage 1 ends with 1, and passage 2 begins with 7.",
+        ["The Heron carries crates at berth 1", "7 sailors are on the Heron"]),
     ask("nearly a refusal", "The documents do not say much about the Heron."),
     ask("a refusal with a citation", "The documents do not say. [1]",
         "With a citation it is a claim like any other."),

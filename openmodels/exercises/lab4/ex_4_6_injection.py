@@ -198,7 +198,13 @@ MISTAKES = [
                 "A number of 0 or less passes. A negative payment takes money: require > 0."),
     WrongAnswer("texts as numbers", use(small=lambda v, limit: (
                     isinstance(v, str) or is_small(v, limit))),
-                "An amount that is a text passes: `\"900\"` is no small number."),
+                "An amount that is a text passes, whatever it says."),
+    WrongAnswer("numbers inside texts", use(small=lambda v, limit: (
+                    limit is not None and 0 < float(v) <= limit)),
+                "You convert a text to a number and let it pass: `\"9\"` is no int and no float."),
+    WrongAnswer("names in any case", use(known=lambda value, people: all(
+                    str(n).title() in people for n in names_of(value))),
+                "You ignore case: `ada` is no recipient of the task. Compare names exactly."),
     WrongAnswer("trusted numbers bounded", use(clean_amounts=False),
                 "You bound the user's own numbers. The limits are for untrusted numbers only."),
 ]  # fmt: skip
@@ -260,6 +266,8 @@ CASES = [
          coins=(9, "user"), hint="Its origin is unknown, so it is untrusted."),
     step("a tool without sources", "read_mail", chosen="", person=("me", "user")),
     step("a part of a name", "send_message", to=("Ad", "user"), text=("Hi", "user")),
+    step("a name in small letters", "send_message", to=("ada", "user"), text=("Hi", "user")),
+    step("a call without arguments", "read_mail"),
     step("a longer name", "send_message", to=("Ada-Mallory", "user"), text=("Hi", "user")),
     step("two known recipients", "send_message", to=(["Ada", "Lucia"], "user"),
          text=("Hi", "mail")),
@@ -271,7 +279,8 @@ CASES = [
     step("a large amount of the user", "pay", name=("Ada", "user"), coins=(900, "user")),
     step("a negative amount", "pay", name=("Ada", "user"), coins=(-30, "mail")),
     step("an amount of 0", "pay", name=("Ada", "user"), coins=(0, "web")),
-    step("an amount as a text", "pay", name=("Ada", "user"), coins=("900", "mail")),
+    step("an amount as a text", "pay", name=("Ada", "user"), coins=("9", "mail")),
+    step("a large amount as a text", "pay", name=("Ada", "user"), coins=("900", "mail")),
     step("an amount without a limit", "pay", {**TASK, "limits": {}}, name=("Ada", "user"),
          coins=(5, "mail"), hint="Without a limit, no untrusted number is allowed."),
     step("an order whose quantity a mail states", "place_order", ORDER, item=("rope", "mail"),

@@ -149,6 +149,23 @@ def each_order_points(verdicts: Pairs) -> list[float]:
     return [(values.get(a, 0.5) + 1 - values.get(b, 0.5)) / 2 for a, b in verdicts]
 
 
+def clear_points(verdicts: Pairs) -> list[float]:
+    wins = {("A", "B"): 1.0, ("B", "A"): 0.0, ("A", "A"): 0.5, ("B", "B"): 0.5}
+    single = {"A": (1.0, 0.0), "B": (0.0, 1.0)}
+    return [
+        wins.get((a, b), single[a][0] if a in single else single[b][1] if b in single else 0.5)
+        for a, b in verdicts
+    ]
+
+
+def first_letters(verdicts: Pairs) -> Pairs:
+    return [(a[:1], b[:1]) for a, b in verdicts]
+
+
+def wilson_of_points(points: Sequence[float], confidence: float) -> tuple[float, float]:
+    return wilson(sum(points), len(points), confidence)  # type: ignore[arg-type]
+
+
 COMPARE_MISTAKES = [
     WrongAnswer("bias of the first order",
                 use(bias=lambda v: share_of([a for a, _ in v], "A") - 0.5),
@@ -198,6 +215,18 @@ COMPARE_MISTAKES = [
     WrongAnswer("mean of the orders", use(points=each_order_points),
                 "You average the two verdicts. With one unclear verdict the pair does not agree, "
                 "so it is a half."),
+    WrongAnswer("one clear verdict is enough",
+                use(points=clear_points,
+                    agreement=lambda v: sum(p != 0.5 for p in clear_points(v)) / len(v)),
+                "You let one clear verdict decide. If the other is unclear, the orders do not "
+                "agree: the pair is a half."),
+    WrongAnswer("first letters",
+                lambda verdicts, *more: reference_compare(first_letters(verdicts), *more),
+                "You read the first letter of a verdict. \"A tie\" is unclear: compare the whole "
+                "text."),
+    WrongAnswer("wilson for halves", use(interval=wilson_of_points),
+                "You use `wilson` for points. They can be halves, and it is for counts: use "
+                "`mean_interval`."),
     WrongAnswer("n of all verdicts",
                 use(interval=interval_with(lambda p: math.sqrt(variance(p) / (2 * len(p))))),
                 "Your n counts verdicts. The two verdicts of a pair are about the same answers: n "
@@ -270,6 +299,12 @@ def correct_same_width(*call: Any) -> tuple[float, ...]:
     return estimate, max(0.0, estimate + low - yes / n), min(1.0, estimate + high - yes / n)
 
 
+def correct_imperfect(*call: Any) -> tuple[float, ...]:
+    if not (0 < call[2] < 1 and 0 < call[3] < 1):
+        raise ValueError("a rate is not between 0 and 1")
+    return reference_correct(*call)
+
+
 def correct_unchecked(*call: Any) -> tuple[float, ...]:
     if call[2] + call[3] <= 1:
         share = call[0] / call[1]
@@ -306,6 +341,13 @@ CORRECT_MISTAKES = [
     WrongAnswer("no correction", correct_by(lambda s, a, b: s), "You return the judge's share."),
     WrongAnswer("normal interval", correct_by(interval=wald),
                 "That is the normal interval, which has no width at 0 of n. Use Wilson's."),
+    WrongAnswer("interval of a mean",
+                correct_by(interval=lambda yes, n, confidence: mean_interval(
+                    [1] * yes + [0] * (n - yes), confidence)),
+                "You use `mean_interval` for a share of verdicts. Use `wilson`: it has a width "
+                "at 0 of n, too."),
+    WrongAnswer("perfect rates refused", correct_imperfect,
+                "You refuse a rate of 0 or 1. A judge can be perfect: the limits are included."),
     WrongAnswer("interval not corrected", correct_estimate_only,
                 "You correct the estimate only. The ends of the interval need the same formula."),
     WrongAnswer("interval moved", correct_same_width,
@@ -328,20 +370,32 @@ CORRECT_MISTAKES = [
 
 def pairs_case(what: str, pairs: str, hint: str = "", *more: float) -> Case:
     """Return a case; the verdicts of a pair are two signs, "-" for an unclear verdict."""
-    names = {"A": "A", "B": "B", "-": "neither", "?": ""}
+    names = {"A": "A", "B": "B", "-": "neither", "?": "", "!": "A tie", "=": "Both"}
     verdicts = [(names[a], names[b]) for a, b in pairs.split()]
     shown = f", {pairs}" if len(verdicts) < 13 else ""
     return Case(f"{what}{shown}", (verdicts, *more), hint)
 
 
-EXAMPLE = pairs_case("the example", "AB AB AA BA", "Five of the eight verdicts are A.")
+EXAMPLE = pairs_case(
+    "the example",
+    "AB AB AA BA",
+    "Five of the eight verdicts are A, and the points are 1, 1, 0.5 and 0.",
+)
 COMPARE_CASES = [
     EXAMPLE,
     pairs_case("a judge without bias", "AB AB AB BA BA AB BA AB AB"),
     pairs_case("a bias to A", "AA AA AB AA BA AB AA"),
     pairs_case("a bias to B", "BB BB AB BB BA BB AB AB"),
-    pairs_case("unclear verdicts", "AB A- -B BA AB AA AB AB -- AB"),
-    pairs_case("more unclear verdicts", "B- B- AB BB BA -A A- -- ?- AB BA AB"),
+    pairs_case(
+        "unclear verdicts",
+        "AB A- -B BA AB AA AB AB -- AB",
+        "A pair with an unclear verdict is a half.",
+    ),
+    pairs_case(
+        "more unclear verdicts",
+        "B- B- AB BB BA -A A- -- ?- AB BA AB !B =A A!",
+        'Only "A" and "B" are clear; "A tie" is not.',
+    ),
     pairs_case("always X", "AB AB AB AB", "No spread: the interval is a point."),
     pairs_case("nearly always X", "AB AB AB AB AA"),
     pairs_case("nearly always Y", "BA BA BA BA BB BA"),

@@ -108,6 +108,10 @@ def strict_tail(broken: int, fixed: int, n: int) -> float:
     return sign_test(broken, fixed) - math.comb(broken + fixed, broken) / 2 ** (broken + fixed)
 
 
+def zero_without_changes(broken: int, fixed: int, n: int) -> float:
+    return sign_test(broken, fixed) if broken + fixed else 0.0
+
+
 def point_probability(broken: int, fixed: int, n: int) -> float:
     return math.comb(broken + fixed, broken) / 2 ** (broken + fixed)
 
@@ -182,6 +186,15 @@ def gate_of_new_kinds(
         reasons,
         p_values | ({k: p_values.get(k, 1.0) for _, k, _ in run} if p_values else {}),
     )
+
+
+def gate_dividing_by_zero(
+    baseline: Rows, run: Rows, margin: float = 0.02, alpha: float = 0.05
+) -> Result:
+    result = reference_gate(baseline, run, margin, alpha)
+    if result[0] < 2 and {kind for _, kind, _ in run} - {kind for _, kind, _ in baseline}:
+        raise ZeroDivisionError
+    return result
 
 
 def gate_by_position(
@@ -329,6 +342,11 @@ MISTAKES = [
     WrongAnswer("kinds of the run", gate_of_new_kinds,
                 "You test a kind that only the run has. It has no cases to compare: use the "
                 "baseline's kinds."),
+    WrongAnswer("kinds of the run, divided", gate_dividing_by_zero,
+                "A kind that only the run has leads to a division by 0: take the kinds from the "
+                "baseline."),
+    WrongAnswer("no changed case", gate_with(Rules(p_value=zero_without_changes)),
+                "Without changed cases p is 1: then nothing suggests a loss."),
     WrongAnswer("missing cases counted as wrong", gate_filling_missing,
                 "You count missing cases as wrong. A run that stopped early cannot be compared: "
                 "exit 2."),
@@ -408,11 +426,14 @@ CASES = [
     Case("new cases in the run", (TEN, [*OTHER, *rows_of("ab", "+-", 11), ("x5", "z", True)]),
          "They have no partner in the baseline."),
     Case("a missing case", (TEN, OTHER[:-1]), "The run cannot be compared: exit 2."),
-    Case("missing and new cases", (TEN, [*OTHER[2:], ("x9", "a", True)]), "Exit 2."),
-    Case("a repeated id in the run", (TEN, [*OTHER, OTHER[0]]), "Exit 2."),
-    Case("a repeated id in the baseline", ([*TEN, ("case2", "a", True)], OTHER), "Exit 2."),
+    Case("missing and new cases", (TEN, [*OTHER[2:], ("x9", "a", True)]),
+         "Two cases are missing: exit 2."),
+    Case("a repeated id in the run", (TEN, [*OTHER, OTHER[0]]),
+         "An id of the run occurs twice: exit 2."),
+    Case("a repeated id in the baseline", ([*TEN, ("case2", "a", True)], OTHER),
+         "An id of the baseline occurs twice: exit 2."),
     Case("a repeated id of a new case", (TEN, [*OTHER, ("x7", "a", True), ("x7", "a", False)]),
-         "Exit 2."),
+         "A new id of the run occurs twice: exit 2."),
     Case("an empty run", (TEN, []), "Every case is missing: exit 2."),
     Case("an empty baseline", ([], OTHER), "Nothing can be compared: exit 2."),
 ]  # fmt: skip
