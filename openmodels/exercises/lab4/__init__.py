@@ -66,9 +66,8 @@ EXERCISES = (
             "Match a sentence and the marks behind it by one pattern with two groups: text "
             "up to a full stop that a space, a bracket or the end follows, then any number "
             "of `\\[\\d+\\]`.",
-            "Write `values(text)`: a set of floats from digits and number words. Then "
-            "`values(claim) <= values(text)` says that every number of the claim is in the "
-            "text.",
+            "`read_numbers(claim) <= read_numbers(text)` is true if every number of the claim is "
+            "in the text: both are sets. Write it before `and judge(claim, text)`.",
             "Decide in this order: no citation, a passage that does not exist, a number "
             "that is missing, the judge. The pattern is "
             'r"(.+?(?:[.!?](?=\\s|\\[|$)|$))((?:\\s*\\[\\d+\\])*)".',
@@ -78,13 +77,14 @@ EXERCISES = (
         "4.6",
         "Defend against injection, and keep the utility",
         hints=(
-            "Write one question per rule, in the order of the docstring, and return at the "
-            "first rule that is broken. The last line allows the call.",
-            "A value is tainted if any of its sources is untrusted, or if `taint` does not "
-            "list it: `not sources or sources & UNTRUSTED`. Write that as a small function.",
-            "Recipients are the arguments that `RECIPIENTS` lists for the tool. Texts may "
-            "be tainted, because a summary of a mail is useful; numbers may be tainted up "
-            "to their limit.",
+            "In `allow`, write one question per rule and return at the first rule that is "
+            "broken. The last line allows the call.",
+            "A value is trusted if it has sources and none is outside TRUSTED: `bool(sources) and "
+            'set(sources) <= TRUSTED`. `taint["arguments"].get(argument)` is None if the sources '
+            "are not known.",
+            "Recipients are the arguments in `RECIPIENTS.get(tool, ())`. Texts may be untrusted, "
+            "because a summary of a mail is useful; numbers may be untrusted up to their limit. "
+            "`type(value) in (int, float)` rejects a text.",
         ),
     ),
     Exercise(
@@ -107,9 +107,8 @@ EXERCISES = (
             "Turn each pair of verdicts into a number first: 1 if both orders prefer X, 0 "
             "if both prefer Y, 0.5 for everything else. X is A in the first order and B in "
             "the second.",
-            "The share is the mean of these numbers. Its interval uses their standard "
-            "deviation with n - 1, because the numbers are 0, 0.5 and 1 and not only 0 and "
-            "1.",
+            "The share is the mean of these numbers, and `mean_interval(points, confidence)` is "
+            "its interval. A pair agrees if its number is not 0.5.",
             "Rogan and Gladen: (share + specificity - 1) / (sensitivity + specificity - "
             "1), cut to 0 to 1. Apply it to the share and to both ends of its Wilson "
             "interval.",
@@ -119,8 +118,9 @@ EXERCISES = (
         "4.9",
         "Gate a change with a paired comparison",
         hints=(
-            "Three steps: look for reasons not to compare (exit 2), pair the rows by id, then "
-            "test all cases and each kind. A dict `{case: right}` of the run pairs the rows.",
+            "`gate` has three steps: `find_problems` (exit 2), pair the rows by id, then "
+            "`compare_pairs` for all cases and each kind. A dict `{id: right}` of the run pairs "
+            "the rows.",
             "A changed case is broken or fixed. Without a real change both are equally likely, "
             "like the sides of a coin, so p is the probability of at least `broken` heads in "
             "`broken + fixed` throws.",
