@@ -213,7 +213,7 @@ KEY_MISTAKES = [
     WrongAnswer("no separator", _key_without_separator,
                 "You join the model's name and the digest without a separator, so two pairs can "
                 "give the same text."),
-    WrongAnswer("left out at every depth", _key_without_names_anywhere,
+    WrongAnswer("IGNORED at every depth", _key_without_names_anywhere,
                 "You leave out `user` and the others at every depth. A tool may have a parameter "
                 "with such a name: leave them out at the top only."),
     WrongAnswer("samples", _key_of_samples,
@@ -236,7 +236,7 @@ KEY_MISTAKES = [
                 "Return the key as a str."),
     WrongAnswer("an error for a sample", _key_or_error,
                 "A sample is a normal request: return None, do not raise an error."),
-    WrongAnswer("a changed request", _key_changing_the_request,
+    WrongAnswer("a request changed by the key", _key_changing_the_request,
                 "You remove fields from the caller's request: work on a copy."),
 ]  # fmt: skip
 
