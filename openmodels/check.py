@@ -179,8 +179,9 @@ def exercise(
     exercises have theirs in the lab's `__init__`.
 
     The checker takes the learner's answers, returns one sentence if they are right, or a pair of
-    sentence and points (see `NotYet`), and raises `NotYet` for a mistake it recognises. Raises ValueError for a bad number, for a number that
-    another function has registered, and if title and hints are in both places or in neither.
+    sentence and points (see `NotYet`), and raises `NotYet` for a mistake it recognises. Raises
+    ValueError for a bad number, for a number that another function has registered, and if title and
+    hints are in both places or in neither.
     """
     if not re.fullmatch(r"\d+\.\d+", number):
         raise ValueError(f'an exercise number looks like "2.1", not {number!r}')

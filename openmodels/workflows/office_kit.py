@@ -52,8 +52,8 @@ GLOSSARY = (
         "多少钱": "costs how much", "有多少": "has how many", "在哪里能找到": "where do I find the",
         "的泊位": "berth", "船长是谁": "captain is who", "高潮": "high water", "低潮": "low water",
         "几点": "at what hour", "去": "to", "的渡船": "ferry", "请": "please", "为": "for",
-        "在": "at", "订": "order", "付给": "pay", "硬币": "coins", "告诉": "tell", "大船": "the ship",
-        "来": "comes", "和": "and", "有": "has",
+        "在": "at", "订": "order", "付给": "pay", "硬币": "coins", "告诉": "tell",
+        "大船": "the ship", "来": "comes", "和": "and", "有": "has",
     }
 )  # fmt: skip
 

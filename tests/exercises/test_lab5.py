@@ -122,7 +122,10 @@ def test_a_router_by_position_and_loops():
 
 @pytest.mark.parametrize(
     ("text", "english"),
-    [("在船具店绳子多少钱？", "at the chandlery rope costs how much?"), ("面包面包店", "loaf the bakery")],
+    [
+        ("在船具店绳子多少钱？", "at the chandlery rope costs how much?"),
+        ("面包面包店", "loaf the bakery"),
+    ],
 )
 def test_the_glossary_keeps_the_order_of_phrases(text, english):
     assert ex_5_1_route.reference_to_english(text, ex_5_1_route.GLOSSARY) == english

@@ -42,7 +42,8 @@ CLOSERS = ("", "", " Thank you.", " Thanks.")
 PHRASES = {
     "get_price": (
         "What is the price of {a_good} at the {shop}?", "What does {a_good} cost at the {shop}?",
-        "How much is {a_good} at the {shop}?", "Please look up the price of {a_good} at the {shop}.",
+        "How much is {a_good} at the {shop}?",
+        "Please look up the price of {a_good} at the {shop}.",
     ),
     "get_stock": (
         "How many {goods} does the {shop} have?", "What is the stock of {goods} at the {shop}?",
@@ -399,8 +400,6 @@ def fact_values(fact: Fact) -> tuple[str, ...]:
 
 def scenes_fields(scene: scenes.Scene) -> tuple[str, str, int, str, int]:
     """Return customer, good, quantity, day and price of an order form."""
-    import json
-
     return tuple(json.loads(scene.questions[0].answer)[name] for name in scenes.FIELDS)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.contracts import Contract
+from openmodels.exercises.lab4.contracts import Contract
 from openmodels.workflows.office_kit import GLOSSARY, ROUTES
 from openmodels.workflows.office_request import Request
 
@@ -128,8 +128,8 @@ MISTAKES = [
             False, form=lambda handler: False),
     mistake("always a form", "A picture is a form only if its text orders something.",
             False, form=lambda handler: True),
-    mistake("words after the colon", "Only the text before the first colon decides: what follows is "
-            "the text of a message.", False, head=str),
+    mistake("words after the colon", "Only the text before the first colon decides: what follows "
+            "is the text of a message.", False, head=str),
     mistake("parts of words", "Compare whole words: `ordered` and `bookshop` contain other words.",
             False, words=str.lower, rows=lambda routes, text: [
                 name for name, keys in routes.items() if any(key in text for key in keys)]),

@@ -9,7 +9,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.contracts import Contract
+from openmodels.exercises.lab4.contracts import Contract
 from openmodels.exercises.lab5.requirements import NOT_DONE
 from openmodels.harbour.tools import OFFICE_SCHEMAS, WRITES
 from openmodels.workflows.agent import Message, requests, results_of
@@ -301,9 +301,7 @@ CASES = [
 )  # fmt: skip
 def check_carry_out(carry_out: Callable) -> str:
     """Judge `carry_out(ask, text, tools, call, approve, limit)`."""
-    mistakes = [
-        replace(m, answer=lambda s, answer=m.answer: observe(answer, s)) for m in MISTAKES
-    ]
+    mistakes = [replace(m, answer=lambda s, answer=m.answer: observe(answer, s)) for m in MISTAKES]
 
     def learner(scenario: Scenario) -> dict[str, Any]:
         return observe(carry_out, scenario)

@@ -9,7 +9,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.contracts import Contract
+from openmodels.exercises.lab4.contracts import Contract
 from openmodels.exercises.lab5.requirements import REFUSAL
 from openmodels.harbour.documents import UNANSWERED
 from openmodels.workflows.office_kit import claims, subjects, topic
@@ -202,9 +202,7 @@ CASES = [
 )  # fmt: skip
 def check_answer_rules(answer_rules: Callable) -> str:
     """Judge `answer_rules(question, search, read)`."""
-    mistakes = [
-        replace(m, answer=lambda q, answer=m.answer: observe(answer, q)) for m in MISTAKES
-    ]
+    mistakes = [replace(m, answer=lambda q, answer=m.answer: observe(answer, q)) for m in MISTAKES]
 
     def problem(result: Any, expected: Any) -> str:
         if "result" in result:

@@ -11,7 +11,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.contracts import Contract
+from openmodels.exercises.lab4.contracts import Contract
 from openmodels.harbour.world import GOODS, NAMES, SHOPS
 from openmodels.workflows.office_kit import GOODS_BY_WORD
 
@@ -161,8 +161,8 @@ MISTAKES = [
     mistake("true as 1", "`true` is no quantity, although Python counts it as an int.", True,
             quantity=lambda value: int(value) if isinstance(value, int) and value > 0
             or isinstance(value, str) and value.isdecimal() else None),
-    mistake("fields of the form", "The tool calls them `name` and `item`, not `customer` and `good`.",
-            True, order=lambda fields, shop: ("place_order", {
+    mistake("fields of the form", "The tool calls them `name` and `item`, not `customer` and "
+            "`good`.", True, order=lambda fields, shop: ("place_order", {
                 "customer": fields["name"], "good": fields["item"],
                 "quantity": fields["quantity"], "shop": shop})),
     mistake("arguments only", "Return the name of the tool and its arguments.", True,
@@ -242,10 +242,10 @@ def check_media(form_call: Callable, radio_call: Callable) -> str:
     """Judge `form_call(seen, text)` and `radio_call(heard, text)`."""
     firsts = [m for m in MISTAKES if m.answer[1] is reference_radio_call]
     seconds = [m for m in MISTAKES if m.answer[0] is reference_form_call]
-    Contract(
-        reference_form_call, FORMS, [replace(m, answer=m.answer[0]) for m in firsts]
-    ).expect(form_call)
-    Contract(
-        reference_radio_call, CALLS, [replace(m, answer=m.answer[1]) for m in seconds]
-    ).expect(radio_call)
+    Contract(reference_form_call, FORMS, [replace(m, answer=m.answer[0]) for m in firsts]).expect(
+        form_call
+    )
+    Contract(reference_radio_call, CALLS, [replace(m, answer=m.answer[1]) for m in seconds]).expect(
+        radio_call
+    )
     return f"your office reads {len(FORMS)} forms and {len(CALLS)} sounds, and guesses none."

@@ -12,7 +12,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.contracts import Contract
+from openmodels.exercises.lab4.contracts import Contract
 from openmodels.exercises.lab5.scripted import scripted_client
 from openmodels.harbour.office import Office as Harbour
 from openmodels.workflows import trace
@@ -213,7 +213,8 @@ MISTAKES = [
                 re.search(rf"\b{m}\b", sentence) for m in markers)),
     mistake("parts of words", "Compare whole words: a remodelled ship is no model.", True,
             marked=lambda sentence, markers: any(m in sentence.lower() for m in markers)),
-    mistake("whole text", "Remove the sentence with the marker, and keep the rule next to it.", True,
+    mistake("whole text", "Remove the sentence with the marker, and keep the rule next to it.",
+            True,
             clean=lambda sentences, marked: "" if any(marked) else " ".join(sentences)),
     mistake("one sentence", "Remove every sentence with a marker, not only the first one.", True,
             clean=lambda sentences, marked: " ".join(

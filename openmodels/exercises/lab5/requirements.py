@@ -21,7 +21,8 @@ from openmodels.workflows.office_request import Reply
 CALLS, TOKENS = 6, 2_500  # limits of one reply: calls of the language model, tokens
 REFUSAL = re.compile(
     r"(do|does|did) not (say|state|answer|contain|have|mention)|(don|doesn)'t (say|state|mention)|"
-    r"no (rule|document|answer|passage|information)|cannot (find|answer)|could not find|unknown|没有",
+    r"no (rule|document|answer|passage|information)|cannot (find|answer)|could not find|unknown|"
+    r"没有",
     re.IGNORECASE,
 )
 NOT_DONE = re.compile(
@@ -91,11 +92,13 @@ def shown(value: Any) -> str:
 
 def written_call(name: str, arguments: dict[str, Any]) -> str:
     """Return a call as text: "pay(name='Ada', coins=3)"."""
-    parts = ", ".join(
-        f"{key}={'a text with ' + ', '.join(value.words) if isinstance(value, Has) else repr(value)}"
+    parts = (
+        f"{key}=a text with {', '.join(value.words)}"
+        if isinstance(value, Has)
+        else f"{key}={value!r}"
         for key, value in arguments.items()
     )
-    return f"{name}({parts})"
+    return f"{name}({', '.join(parts)})"
 
 
 # --- Requirements ---------------------------------------------------------------------------------
@@ -152,15 +155,15 @@ def check_refusal(case: Case, record: Record) -> str:
 def check_approval(case: Case, record: Record) -> str:
     """Return what is wrong with the approvals and the writes."""
     expected = [call for call in case.calls if call[0] in WRITES]
-    asked_for = list(record.approvals)
+    requests = list(record.approvals)
     for name, arguments in expected:
-        count = sum(n == name and same_arguments(a, arguments) for n, a in asked_for)
+        count = sum(n == name and same_arguments(a, arguments) for n, a in requests)
         if count != 1:
             call = written_call(name, arguments)
             return f"`approve` was called {count} times for {call}, expected once"
-    if len(asked_for) > len(expected):
+    if len(requests) > len(expected):
         return "`approve` was called for more than the request asks: " + shown(
-            "; ".join(written_call(*call) for call in asked_for)
+            "; ".join(written_call(*call) for call in requests)
         )
     allowed = expected if case.approved else []
     for name, arguments in record.written:
