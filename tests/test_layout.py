@@ -36,6 +36,7 @@ LIGHT = (
     "openmodels.exercises.lab2",
     "openmodels.exercises.lab3",
     "openmodels.exercises.lab4",
+    "openmodels.exercises.lab5",
 )
 
 

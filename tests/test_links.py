@@ -50,13 +50,13 @@ def next_path(first: Path) -> list[Path]:
 
 
 def expected_path() -> list[Path]:
-    """Return the first notebook, then each chapter's notebooks followed by the chapter's lab."""
+    """Return the first notebook, each chapter's notebooks and its lab, and labs of no chapter."""
     order = [ROOT / setup_jupyter.FIRST_PAGE]
     for chapter in sorted(folder for folder in (ROOT / "chapters").iterdir() if folder.is_dir()):
         order += notebooks.notebooks(f"chapters/{chapter.name}")
         lab = ROOT / "labs" / f"{chapter.name}.ipynb"
         order += [lab] if lab.exists() else []
-    return order
+    return order + [lab for lab in notebooks.notebooks("labs") if lab not in order]
 
 
 def test_next_links_lead_through_every_notebook_once():

@@ -12,7 +12,6 @@ from openmodels.exercises.lab5 import (
     EXERCISES,
     ex_5_1_route,
     ex_5_2_tools,
-    ex_5_3_rules,
     ex_5_4_media,
     ex_5_5_limits,
     ex_5_6_office,

@@ -76,7 +76,7 @@ EXERCISES = (
             "Write one inner function `handle(request, approve)` that routes and then has one "
             "branch per handler. `within` turns it into the office.",
             "Give the model exactly the tool that the route names. The miniature chooses well "
-            "among few tools and badly among ten, and it cannot misuse a tool that it does not see.",
+            "among few tools and badly among ten, and cannot misuse a tool that it does not see.",
             "A form and a radio call become a call whose arguments you know: pass it to "
             "`carry_out` as the first message, with `agent.numbered(calling(call))`.",
         ),

@@ -31,7 +31,7 @@ class Steps:
     before: bool = True  # approval comes before the call
     repeat: str = "known"  # result of a repeated write; "again" runs it again
     denied: str = "stop"
-    keep: bool = True  # a denied call is listed
+    denied_listed: bool = True
     failed: Callable[[Any], bool] = lambda result: isinstance(result, dict) and "error" in result
     first: bool = False  # only the first call of a message runs
     history: Callable[[Message, list], list] = lambda message, results: [
@@ -69,7 +69,7 @@ def loop(
                 results.append(finished[key])
                 continue
             record = _run(steps, name, arguments, names, call, approve)
-            if record.state != "denied" or steps.keep:
+            if record.state != "denied" or steps.denied_listed:
                 calls.append(record)
             if record.state == "denied" and steps.denied == "stop":
                 return DENIED, calls
@@ -212,7 +212,7 @@ MISTAKES = [
                 "After a denial, say that nothing was written."),
     WrongAnswer("goes on after a denial", use(denied="continue"),
                 "A denial ends the run: do not call the model again."),
-    WrongAnswer("denied call not listed", use(keep=False),
+    WrongAnswer("denied call not listed", use(denied_listed=False),
                 "List the denied call too, with the state `denied`."),
     WrongAnswer("tools not listed", use(listed=False),
                 "Refuse a tool that is not in `tools`: the model may invent its name."),

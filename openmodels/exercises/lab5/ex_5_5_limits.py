@@ -67,6 +67,20 @@ def clear(steps: Steps, text: str, markers: Sequence[str]) -> str:
     return steps.clean(sentences, [steps.marked(sentence, markers) for sentence in sentences])
 
 
+def answer_within(
+    steps: Steps, handle: Callable, span: Any, request: Request, approve: Callable
+) -> Reply:
+    """Return the reply of an inner office, or a reply that says why there is none."""
+    try:
+        return steps.reply(handle(request, steps.approve(approve)))
+    except steps.caught_limit as limit:
+        return Reply(steps.stopped(limit))
+    except steps.caught as error:
+        if steps.marks:
+            trace.fail(span, error)
+        return Reply(steps.failed(error))
+
+
 def wrap(steps: Steps, handle: Callable, desk: Desk, budget: Budget) -> Callable:
     """Return an office that keeps a budget, records a trace and never raises."""
     shared: list[tuple[str, Usage]] = []
@@ -75,14 +89,7 @@ def wrap(steps: Steps, handle: Callable, desk: Desk, budget: Budget) -> Callable
         limits = budget if steps.budget else None
         with desk.recorder.chain("office", steps.value(request)) as span:
             with count_usage(desk.client, limits) as usage:
-                try:
-                    reply = steps.reply(handle(request, steps.approve(approve)))
-                except steps.caught_limit as limit:
-                    reply = Reply(steps.stopped(limit))
-                except steps.caught as error:
-                    if steps.marks:
-                        trace.fail(span, error)
-                    reply = Reply(steps.failed(error))
+                reply = answer_within(steps, handle, span, request, approve)
                 if steps.inside:
                     reply = replace(reply, usage=replace(usage), trace=steps.identify(span))
             if steps.output:

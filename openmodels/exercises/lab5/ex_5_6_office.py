@@ -77,8 +77,8 @@ def run_tool(parts: Parts, desk: Desk, name: str, text: str, approve: Callable,
         return agent.reply(desk.client, desk.model, messages, tools)
 
     schemas = desk.schemas(*parts.tools(name))
-    answer, made = parts.carry_out(ask, text, schemas, parts.call(desk), approve)
-    return Reply(answer, calls=tuple(made))
+    answer, records = parts.carry_out(ask, text, schemas, parts.call(desk), approve)
+    return Reply(answer, calls=tuple(records))
 
 
 def answer_text(parts: Parts, desk: Desk, question: str) -> Reply:
