@@ -562,3 +562,22 @@ def test_a_wrong_answer_gets_its_message(checker, wrong):
         f"{place} rejects the wrong answer {wrong.name!r} without {wrong.message!r}; the learner "
         f"reads: {outcome.message}"
     )
+
+
+# --- Points ---------------------------------------------------------------------------------------
+
+
+def test_a_checker_can_return_points_with_its_sentence(monkeypatch):
+    def scored(value):
+        if value < 1:
+            raise NotYet("half of the cases pass.", value)
+        return "all cases pass.", 1.0
+
+    checker = Checker("90.9", (), True, scored)
+    right, partly = checker.judge(1), checker.judge(0.5)
+    assert (right.state, right.points, right.message) == ("correct", 1.0, "all cases pass.")
+    assert (partly.state, partly.points) == ("not yet", 0.5)
+    monkeypatch.setenv("OPENMODELS_GRADING", "token")
+    assert partly._repr_mimebundle_()[checking.MIME]["points"] == 0.5
+    plain = Checker("90.9", (), True, lambda value: "right.").judge(1)
+    assert "points" not in plain._repr_mimebundle_()[checking.MIME]
