@@ -420,6 +420,55 @@ def test_a_process_that_windows_protects_does_not_stop_the_grader(error):
 # --- The course itself ----------------------------------------------------------------------------
 
 
+SUITE = """import os
+from openmodels.check import NotYet, check, exercise
+
+@exercise("90.3", title="Suite", hints=[])
+def check_suite(office):
+    seed = int(os.environ["OPENMODELS_HIDDEN_SEED"])
+    passed = sum(office(number) == number + seed for number in range(4))
+    if passed < 3:
+        raise NotYet(f"{passed} of 4 cases.", passed / 4)
+    return f"{passed} of 4 cases.", passed / 4
+"""
+ANSWER = "def office(number):\n    ### BEGIN SOLUTION\n    return number + 31\n    ### END SOLUTION"
+
+
+def test_a_suite_runs_on_hidden_cases_and_gives_points(tmp_path):
+    cells = [
+        cell("setup", SUITE, "locked"),
+        cell("ex-3", ANSWER),
+        cell("check-3", 'check("90.3", office)', "check", "suite"),
+    ]
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "90_suite.ipynb").write_text(notebook(cells))
+    offices = {"right": "number + 31", "partly": "number + 31 * (number > 2)", "late": "1 / 0"}
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    for name, value in offices.items():
+        source = f"def office(number):\n    return {value}"
+        (folder / f"{name}.ipynb").write_text(notebook([cells[0], cell("ex-3", source), cells[2]]))
+    lines = run_grader(
+        folder, tmp_path / "grades.csv", "--solutions", tmp_path / "solutions",
+        "--hidden-seed", 31, "--jobs", 1,
+    )  # fmt: skip
+    states = {name: (line["90.3"], line["90.3 points"]) for name, line in lines.items()}
+    assert states == {
+        "right": ("correct", "1.0"), "partly": ("not yet", "0.25"), "late": ("not yet", ""),
+    }  # fmt: skip
+    assert {line["max"] for line in lines.values()} == {"1"}
+
+
+def test_the_cell_of_a_suite_has_its_own_time_limit(tmp_path):
+    path = tmp_path / "90_suite.ipynb"
+    path.write_text(notebook([cell("check-3", 'check("90.3", office)', "check", "suite")]))
+    lab = grade.load_lab(path)
+    assert lab.suites == ["90.3"]
+    assert lab.columns == ["90.3", "90.3 points"]
+    limits = grade.build_parser().parse_args(["folder", "--suite-timeout", "9"])
+    assert (limits.suite_timeout, limits.hidden_seed) == (9, None)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "solutions").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_a_solution_is_accepted_and_its_lab_not_attempted(path, tmp_path):
     folder = tmp_path / "submissions"
