@@ -417,9 +417,6 @@ def test_a_process_that_windows_protects_does_not_stop_the_grader(error):
     assert grade._memory(Protected()) == 0
 
 
-# --- The course itself ----------------------------------------------------------------------------
-
-
 SUITE = """import os
 from openmodels.check import NotYet, check, exercise
 
@@ -467,6 +464,9 @@ def test_the_cell_of_a_suite_has_its_own_time_limit(tmp_path):
     assert lab.columns == ["90.3", "90.3 points"]
     limits = grade.build_parser().parse_args(["folder", "--suite-timeout", "9"])
     assert (limits.suite_timeout, limits.hidden_seed) == (9, None)
+
+
+# --- The course itself ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "solutions").glob("*.ipynb")), ids=lambda p: p.stem)
