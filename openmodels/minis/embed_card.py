@@ -74,6 +74,16 @@ passages were chosen to be similar: the same subject with another attribute, or 
 of a similar subject. The loss is the mean over {dimensions} dimensions. The mean loss of the last
 {window} steps was {loss:.3f}. `python -m openmodels.minis.train_embed` repeats the recipe."""
 
+CONTINUED = """
+
+A second run continued from these weights with harder batches: the questions of one are about
+{kinds} kinds of facts, so that all its passages are similar, and {negatives} passages per question
+were chosen to be. {steps:,} steps of {batch} questions took {minutes:.1f} minutes of processor
+time; the mean loss of the last {window} steps was {loss:.3f}.
+`python -m openmodels.minis.train_embed --start mini-embed --seed {seed} --batch {batch} --kinds
+{kinds} --negatives {negatives} --rate {rate:g} --seconds {spent:.0f}` repeats it from the first
+run's weights."""
+
 
 def render(name: str, results: dict) -> str:
     """Return the text of the model card for these results."""
@@ -124,15 +134,28 @@ def weak_in_words(results: dict) -> str:
 
 def training_in_words(run: dict) -> str:
     """Return how the model was trained."""
-    recipe, log = run["recipe"], run["log"]
+    if "first_run" in run:
+        return training_in_words(run["first_run"]) + CONTINUED.format(
+            **length(run), **run["recipe"]
+        )
+    recipe = run["recipe"]
     dimensions = [str(n) for n in embed.DIMENSIONS]
     return TRAINING.format(
-        steps=log[-1]["step"],
-        minutes=log[-1]["seconds"] / 60,
+        **length(run),
         device="one CPU thread" if run["device"] == "cpu" else "a GPU",
         others=recipe["batch"] * (1 + recipe["negatives"]) - 1,
         dimensions=f"{', '.join(dimensions[:-1])} and {dimensions[-1]}",
-        window=log[-1]["step"] - (log[-2]["step"] if len(log) > 1 else 0),
-        loss=log[-1]["loss"],
         **{key: recipe[key] for key in ("start", "batch", "temperature")},
     )
+
+
+def length(run: dict) -> dict:
+    """Return a run's steps and minutes, and the last steps with their mean loss."""
+    log = run["log"]
+    return {
+        "steps": log[-1]["step"],
+        "minutes": log[-1]["seconds"] / 60,
+        "spent": log[-1]["seconds"],
+        "window": log[-1]["step"] - (log[-2]["step"] if len(log) > 1 else 0),
+        "loss": log[-1]["loss"],
+    }

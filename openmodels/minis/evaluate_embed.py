@@ -151,10 +151,12 @@ def measure(folder: Path, seed: int = 0) -> dict:
 def write(folder: Path, results: dict) -> None:
     """Write the scores and the card into a folder; the run's record moves into the scores."""
     record, stored = folder / "train.json", folder / "scores.json"
+    before = json.loads(stored.read_text(encoding="utf-8"))["run"] if stored.exists() else {}
+    results["run"] = before
     if record.exists():
         results["run"] = json.loads(record.read_text(encoding="utf-8"))
-    else:
-        results["run"] = json.loads(stored.read_text(encoding="utf-8"))["run"]
+        if results["run"]["recipe"]["start"] == "mini-embed":
+            results["run"]["first_run"] = before
     text = json.dumps(results, indent=1, ensure_ascii=False)
     stored.write_text(text + "\n", encoding="utf-8")
     card = embed_card.render("mini-embed", results)

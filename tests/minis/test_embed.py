@@ -158,3 +158,17 @@ def test_the_shipped_model_reaches_its_card():
         now = evaluate_embed.recall(evaluate_embed.ranks(scores, data.answers), 5)
         then = stored["recalls"][f"mini-embed, {dimensions} numbers"]["recall@5"]
         assert now.high >= then["low"] and now.low <= then["high"]
+
+
+def test_a_continued_run_keeps_the_record_of_the_first(tmp_path):
+    results = json.loads((paths.shipped_dir("mini-embed") / "scores.json").read_text("utf-8"))
+    run = results.pop("run")
+    first = run.pop("first_run")
+    assert (first["recipe"]["start"], run["recipe"]["start"]) == ("mini-qwen-xs", "mini-embed")
+    for record in (first, run):  # as two runs of training leave them
+        (tmp_path / "train.json").write_text(json.dumps(record), encoding="utf-8")
+        evaluate_embed.write(tmp_path, dict(results))
+    stored = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert stored["run"] == run | {"first_run": first}
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "start from `mini-qwen-xs`" in card and "--start mini-embed" in card
