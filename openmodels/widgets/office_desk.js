@@ -316,6 +316,7 @@ class Form {
       else this.audio.src = this.urls[kind];
     }
     if (kind === "sound" && !buffer) this.audio.pause();
+    if (buffer) this.say(`Python checks the ${kind} …`);
     this.toPython({ kind }, buffer ? [buffer] : []);
   }
 
