@@ -27,7 +27,6 @@ from openmodels.workflows.calls import Usage
 from openmodels.workflows.office_request import Call, Reply, Source
 
 RULE = "A ship may stay three nights. <img src=x onerror=\\"document.title='gone'\\">"
-MENU = {"text": "The Heron lies at berth 7. [1]", "苹果多少钱？": "苹果三个铜币。"}
 
 def office(request, approve):
     usage = Usage(calls=2, prompt_tokens=310, completion_tokens=41)
@@ -41,7 +40,7 @@ def office(request, approve):
         if "book" not in request.text:
             call = Call("get_price", {"item": "苹果"}, {"coins": 3})
             source = Source("rules-0012", RULE)
-            return Reply(MENU.get(request.text, RULE), (source,), (call,), usage, trace_id)
+            return Reply(RULE, (source,), (call,), usage, trace_id)
         arguments = {"ship": "Heron", "nights": 3}
         with recorder.tool("book_berth", arguments):
             state = "done" if approve("book_berth", arguments) else "denied"

@@ -50,6 +50,7 @@ class Page(ipywidgets.VBox):
             part.on_msg(lambda _part, content, buffers: receive(content, buffers))
         self.add_class("office-desk")
         self.approvals.add_class("office-approvals")
+        self.trace.add_class("office-trace")
 
     def set(self, **values: object) -> None:
         """Set traits of both parts, e.g. state="busy"."""
