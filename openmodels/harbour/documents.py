@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -279,6 +279,12 @@ class _Examiner(FactSource):
         text = self.wrap(fact.question(self.rng))
         return Question("conflict", text, fact.answer, fact.values, (self.id(number),))
 
+    def absent_fact(self, like: Fact) -> Fact | None:
+        """Return another attribute of a fact's subject that no document states, if there is one."""
+        names = FACT_KINDS[like.kind].attributes
+        absent = [n for n in names if (like.kind, like.subject, n) not in self.corpus.facts]
+        return self.fact(like.kind, like.subject, self.rng.choice(absent)) if absent else None
+
     def none(self) -> Question:
         """Return a question that no document answers, about a known or a similar subject."""
         while True:
@@ -335,6 +341,29 @@ def passage_questions(
         place = written.paragraphs[number, fact.key]
         pairs.append((question, passages(written.documents[number])[place]))
     return tuple(pairs)
+
+
+def located_questions(
+    fact_kind: str, kind: str, seed: int = 0, corpus_seed: int = 0, size: int = 2000
+) -> Iterator[tuple[Fact, str, str]]:
+    """Yield facts of one kind, each with a question and the id of its document.
+
+    fact_kind: a key of `wordings.FACT_KINDS`. kind: "single", a fact that exactly one document
+    states, or "none", a fact that no document states; its id is "". The corpus is of split "test".
+    Raises ValueError for another kind.
+    """
+    if kind not in ("single", "none"):
+        raise ValueError(f"the kind is 'single' or 'none', not {kind!r}")
+    corpus(corpus_seed, size)  # checks the arguments
+    written = _write_corpus(corpus_seed, size, "test")
+    examiner = _Examiner(seed, "test", written)
+    for number, fact in examiner.pools["single"]:
+        if fact.kind != fact_kind:
+            continue
+        if kind == "single":
+            yield fact, fact.question(examiner.rng), examiner.id(number)
+        elif absent := examiner.absent_fact(fact):
+            yield absent, absent.question(examiner.rng), ""
 
 
 # --- Reading numbered passages -----------------------------------------------------------------
