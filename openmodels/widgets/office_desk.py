@@ -321,7 +321,7 @@ class OfficeDesk:
             self._worker.join(seconds)
 
     def close(self) -> None:
-        """Deny what waits for approval; the desk shows no more buttons."""
+        """Close the desk: what waits for approval is denied, and no more buttons are shown."""
         self._closed.set()
         if self.page is not None:
             self.page.approvals.children = ()
