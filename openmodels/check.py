@@ -53,7 +53,14 @@ _LABS = "openmodels.exercises"  # the package that holds lab0, lab1, ...
 
 
 class NotYet(Exception):
-    """Raised by a checker if the answer is not right; the message explains what is wrong."""
+    """Raised by a checker if the answer is not right; the message explains what is wrong.
+
+    points: the share of the task that is right, 0 to 1, if the checker scores it.
+    """
+
+    def __init__(self, message: str = "", points: float | None = None):
+        super().__init__(message)
+        self.points = points
 
 
 @dataclass(frozen=True)
@@ -128,12 +135,13 @@ class Checker:
         try:
             praise = self.function(*watched)
         except NotYet as error:
-            return Outcome(self.number, NOT_YET, str(error))
+            return Outcome(self.number, NOT_YET, str(error), error.points)
         except (Exception, SystemExit) as error:  # a learner's code raises anything
             return Outcome(self.number, *_explain(error, watched))
+        praise, points = praise if isinstance(praise, tuple) else (praise, None)
         if not isinstance(praise, str):
             raise TypeError(f"the checker of {self.number} must return a sentence, not {praise!r}")
-        return Outcome(self.number, CORRECT, praise)
+        return Outcome(self.number, CORRECT, praise, points)
 
     def _misuse(self, answers: tuple) -> tuple[str, str] | None:
         """Return state and message if `check` was called with something it cannot judge."""
@@ -170,8 +178,8 @@ def exercise(
     only for an exercise that no lab lists, such as an instructor's own in a notebook; a lab's
     exercises have theirs in the lab's `__init__`.
 
-    The checker takes the learner's answers, returns one sentence if they are right, and raises
-    `NotYet` for a mistake it recognises. Raises ValueError for a bad number, for a number that
+    The checker takes the learner's answers, returns one sentence if they are right, or a pair of
+    sentence and points (see `NotYet`), and raises `NotYet` for a mistake it recognises. Raises ValueError for a bad number, for a number that
     another function has registered, and if title and hints are in both places or in neither.
     """
     if not re.fullmatch(r"\d+\.\d+", number):
@@ -250,11 +258,15 @@ def find(number: str) -> Exercise:
 
 @dataclass(frozen=True, repr=False)
 class Outcome:
-    """The result of `check`: state is "not attempted", "not yet" or "correct"."""
+    """The result of `check`: state is "not attempted", "not yet" or "correct".
+
+    points: the share of the task that is right, 0 to 1; None if the checker does not score it.
+    """
 
     exercise: str
     state: str
     message: str
+    points: float | None = None
 
     def __repr__(self) -> str:
         _mark_displayed(self)
@@ -280,6 +292,8 @@ class Outcome:
                 "state": self.state,
                 "message": self.message,
             }
+            if self.points is not None:
+                bundle[MIME]["points"] = round(self.points, 3)
         return bundle
 
 

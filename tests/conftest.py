@@ -41,6 +41,7 @@ LONG = {
     "chapters/3_multimodal/2_ask_pictures.ipynb": 75,
     "chapters/3_multimodal/4_listening.ipynb": 75,
     "solutions/3_multimodal.ipynb": 78,
+    "solutions/4_workflows.ipynb": 70,
     "chapters/4_workflows/1_workflows.ipynb": 90,
     "chapters/4_workflows/2_structured_output.ipynb": 90,
     "chapters/4_workflows/3_tools_mcp.ipynb": 80,

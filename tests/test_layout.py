@@ -35,6 +35,7 @@ LIGHT = (
     "openmodels.exercises.lab1",
     "openmodels.exercises.lab2",
     "openmodels.exercises.lab3",
+    "openmodels.exercises.lab4",
 )
 
 

@@ -9,6 +9,9 @@ own, in an empty folder, with limits on time and memory.
 Each line is written to grades.csv.part as soon as it is graded; grades.csv is replaced at the end.
 A grader that is stopped leaves the previous grades.csv whole, and its finished lines in the part.
 
+The check of a lab's acceptance suite runs on hidden cases, drawn from --hidden-seed: the same cases
+for every submission of a run. Its column "points" has the share of the requirements that are met.
+
 An exercise is `correct`, `not yet`, `not attempted`, `error` (the check could not run), `time
 limit`, or `not run` (the kernel was gone by then). The limits contain accidents, not attacks: the
 learner's code runs with your rights and shares a process with the checks. Grade strangers' work in
@@ -44,7 +47,9 @@ MIME = "application/vnd.openmodels.check+json"  # what openmodels.check adds whi
 LARGEST_FILE = 20_000_000  # bytes
 KERNEL_START = 60  # seconds until a kernel must answer
 INTERRUPTED = 3  # seconds an interrupted cell has to stop
+SUITE_TAG = "suite"  # of a check cell that runs an acceptance suite
 MEMORY_EVERY = 0.2  # seconds between two looks at the memory
+HIDDEN_SEED = "OPENMODELS_HIDDEN_SEED"  # what openmodels.exercises.lab5.suite reads
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet runs
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
 
@@ -71,6 +76,21 @@ class Lab:
     exercises: dict[str, str]  # exercise number by id of its check cell
 
     @property
+    def suites(self) -> list[str]:
+        """Return the numbers of the exercises whose check runs an acceptance suite."""
+        suites = [cell["id"] for cell in self.cells if SUITE_TAG in tags(cell)]
+        return [number for cell_id, number in self.exercises.items() if cell_id in suites]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns of the lab: its exercises, and points after those with a suite."""
+        return [
+            column
+            for number in self.exercises.values()
+            for column in ([number, points_of(number)] if number in self.suites else [number])
+        ]
+
+    @property
     def ids(self) -> list[str]:
         """Return the ids of the lab's cells, in order."""
         return [cell["id"] for cell in self.cells]
@@ -79,6 +99,11 @@ class Lab:
     def restored(self) -> dict[str, dict]:
         """Return the cells taken from the solution whatever the learner made of them, by id."""
         return {c["id"]: c for c in self.cells if {"check", "locked"} & set(tags(c))}
+
+
+def points_of(number: str) -> str:
+    """Return the name of the column with an exercise's points."""
+    return f"{number} points"
 
 
 def load_lab(path: Path) -> Lab:
@@ -175,12 +200,17 @@ def restore(cells: list[dict], lab: Lab) -> list[dict]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use: seconds per cell and per notebook, MB of memory, threads."""
+    """What a submission may use: seconds per cell and per notebook, MB of memory, threads.
+
+    suite: seconds of a cell that runs an acceptance suite. hidden_seed: draws the suite's cases.
+    """
 
     cell: float
     notebook: float
     memory: float
     threads: int
+    suite: float = 240
+    hidden_seed: int = 1
 
 
 class Kernel:
@@ -234,17 +264,20 @@ class Kernel:
             "OMP_NUM_THREADS": str(self.limits.threads),
             "OPENMODELS_PROGRESS": str(home / "progress.json"),
             "OPENMODELS_GRADING": self.token,
+            HIDDEN_SEED: str(self.limits.hidden_seed),
         }
 
-    def run(self, source: str) -> tuple[dict | None, bool]:
+    def run(self, source: str, seconds: float | None = None) -> tuple[dict | None, bool]:
         """Run a cell; returns the check's result, if its value was one, and whether it was late.
+
+        seconds: the cell's limit, by default that of every cell.
 
         Raises Stopped when the kernel died or broke a limit it does not come back from.
         """
         if time.monotonic() > self.ends:
             raise Stopped("time limit")
         request = self.client.execute(source, allow_stdin=False, stop_on_error=False)
-        deadline = min(time.monotonic() + self.limits.cell, self.ends)
+        deadline = min(time.monotonic() + (seconds or self.limits.cell), self.ends)
         late, result = False, None
         while True:
             try:
@@ -317,7 +350,8 @@ def run_submission(cells: list[dict], lab: Lab, limits: Limits) -> tuple[str, di
             if number:  # a learner's own `check` must not stand in for the real one
                 source = f"from openmodels.check import check\n{source}"
             try:
-                outcome, late = kernel.run(source)
+                limit = limits.suite if number in lab.suites else limits.cell
+                outcome, late = kernel.run(source, limit)
             except Stopped as stop:
                 status = str(stop)
                 later = [c["id"] for c in cells[place:] if c["id"] in lab.exercises]
@@ -329,6 +363,8 @@ def run_submission(cells: list[dict], lab: Lab, limits: Limits) -> tuple[str, di
             status = "time limit" if late else status
             if number:
                 results[number] = _result(outcome, number, late_before)
+                if number in lab.suites:
+                    results[points_of(number)] = _points(outcome, number)
                 late_before = False
     return status, results
 
@@ -339,6 +375,13 @@ def _result(outcome: object, number: str, late: bool) -> str:
     if isinstance(outcome, dict) and outcome.get("exercise") == number:
         state = str(outcome.get("state"))
     return "time limit" if late and state != "correct" else state
+
+
+def _points(outcome: object, number: str) -> str:
+    """Return an exercise's points as its check reports them, "" without any."""
+    if isinstance(outcome, dict) and outcome.get("exercise") == number and "points" in outcome:
+        return str(outcome["points"])
+    return ""
 
 
 # --- Grading --------------------------------------------------------------------------------------
@@ -357,7 +400,7 @@ def grade(path: Path, folder: Path, labs: list[Lab], limits: Limits) -> Grade:
         line.status = f"broken file: {error}"
     except Exception as error:  # one submission must not stop the others
         line.status = f"not graded: {type(error).__name__}: {error}"
-    total = len(line.results)
+    total = len(line.lab.exercises) if line.lab and line.results else 0
     print(f"{line.learner:24} {line.score}/{total}  {line.status}", flush=True)
     return line
 
@@ -373,7 +416,7 @@ def chosen_lab(path: Path, folder: Path, labs: list[Lab]) -> Lab | None:
 def header(labs: list[Lab | None]) -> list[str]:
     """Return the columns for submissions of these labs: five of the learner, then the exercises."""
     names = {lab.name: lab for lab in labs if lab}
-    numbers = [number for _, lab in sorted(names.items()) for number in lab.exercises.values()]
+    numbers = [column for _, lab in sorted(names.items()) for column in lab.columns]
     return ["learner", "file", "status", "score", "max", *numbers]
 
 
@@ -448,6 +491,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--notebook-timeout", type=float, default=300, metavar="S", help="seconds per notebook"
     )
+    parser.add_argument(
+        "--suite-timeout", type=float, default=240, metavar="S", help="seconds of a suite's check"
+    )
+    parser.add_argument(
+        "--hidden-seed", type=int, metavar="N", help="of the hidden cases; random if not given"
+    )
     parser.add_argument("--memory", type=float, default=3000, metavar="MB", help="per notebook")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="notebooks at a time")
     parser.add_argument("--solutions", type=Path, default=ROOT / "solutions", metavar="DIR")
@@ -478,7 +527,11 @@ def main(arguments: list[str] | None = None) -> int:
     labs = find_labs(parser, options)
     sys.stdout.reconfigure(errors="replace")  # file names can hold any bytes
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    limits = Limits(options.timeout, options.notebook_timeout, options.memory, threads)
+    seed = options.hidden_seed or 1 + secrets.randbelow(10**9)
+    limits = Limits(
+        options.timeout, options.notebook_timeout, options.memory, threads, options.suite_timeout,
+        seed,
+    )  # fmt: skip
     columns = header([chosen_lab(path, options.folder, labs) for path in submissions])
     part = options.out.with_name(options.out.name + ".part")
     lines: list[Grade] = []
@@ -496,6 +549,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.out} cannot be written ({error}){where}.", file=sys.stderr)
         return 1
     print(f"{len(lines)} submissions, grades in {options.out}")
+    if any(line.lab and line.lab.suites for line in lines):
+        print(f"Hidden cases of seed {seed}; repeat them with --hidden-seed {seed}.")
     return 0
 
 

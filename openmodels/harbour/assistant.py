@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openmodels.harbour import desk, documents, errands, text
+from openmodels.harbour import desk, documents, errands, guarded_mail, text
 from openmodels.harbour.text import Instance
 
 CITED = ("cited",)
 TASKS = (*text.TASKS, *desk.TASKS, *errands.KINDS, *CITED)
 MOST_QUESTIONS = 6  # about one set of passages
+GUARDED = 0.4  # share of training mail that is delimited, marked or replaced
 
 
 class Assistant:
@@ -60,7 +61,10 @@ class Assistant:
         """
         [task] = self.rng.choices(list(mix), list(mix.values()))
         if task in errands.KINDS:
-            return self.errands.errand(task)
+            errand = self.errands.errand(task)
+            if errand.mail and self.rng.random() < GUARDED:
+                return guarded_mail.guarded(errand, self.rng.choice(guarded_mail.FORMS))
+            return errand
         if task in CITED:
             return self.reader.several_cited(self.rng.randint(1, MOST_QUESTIONS))
         if task in desk.TASKS:

@@ -7,6 +7,7 @@ documents state the same fact, except in planted conflicts, where the newer docu
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -367,7 +368,8 @@ def located_questions(
 
 
 # --- Reading numbered passages -----------------------------------------------------------------
-ANSWER_SHARES = {"single": 0.55, "two": 0.15, "conflict": 0.15, "none": 0.15}
+ANSWER_SHARES = {"single": 0.5, "two": 0.15, "conflict": 0.15, "none": 0.2}
+SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 PLAIN_SHARE = 0.3  # of readings, those with the facts of `templates.TEXT_FACTS`
 
 
@@ -448,6 +450,22 @@ class Reader(FactSource):
                 passage.insert(rng.randint(0, len(passage)), rng.choice(ASIDES + REMARKS))
         lines = [f"[{n + 1}] ({dates[n]}) {' '.join(sentences[n])}" for n in numbers]
         return Reading(lines, places, absent)
+
+    def quotations(self) -> tuple[list[str], list[tuple[str, int]]]:
+        """Return numbered passages, and texts each with the number of the passage it is from.
+
+        A text is a sentence of the passage, the value of a fact, or the answer to a question.
+        """
+        rng = self.rng
+        reading = self.reading(rng.randint(2, 8), 0)
+        texts = []
+        for entries in reading.places.values():
+            number, fact = entries[-1]
+            sentences = SENTENCE_END.split(reading.lines[number - 1].partition(") ")[2])
+            kinds = rng.choice(sentences), fact.answer, f"{fact.values[0]}."
+            texts.append((rng.choices(kinds, (35, 50, 15))[0], number))
+        rng.shuffle(texts)
+        return reading.lines, texts
 
     def ask_reading(self, reading: Reading, kind: str) -> tuple[str, str]:
         """Return a question of one kind about the passages, and its answer with citations.

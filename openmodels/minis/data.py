@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -172,31 +173,86 @@ def binding(rng: random.Random, vocabulary: int, length: int) -> Document:
     return Document(ids[:length], weights[:length])
 
 
-def pointing(
-    rng: random.Random, vocabulary: int, brackets: tuple[int, int, int, list[int]], length: int
-) -> Document:
+@dataclass(frozen=True)
+class Brackets:
+    """Tokens of citations: "[" of a passage, " [" of a citation, "]", digits 1 to 9, "." """
+
+    opening: int
+    citing: int
+    closing: int
+    digits: list[int]
+    stop: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Brackets:
+        """Return the tokens of a tokenizer."""
+        ids = tokenizer.convert_tokens_to_ids
+        digits = ids([str(digit) for digit in range(1, 10)])
+        return cls(ids("["), ids("Ġ["), ids("]"), digits, ids("."))
+
+    @cached_property
+    def all(self) -> frozenset[int]:
+        """Return these tokens."""
+        return frozenset((self.opening, self.citing, self.closing, self.stop, *self.digits))
+
+    def cited(self, ids: list[int], number: int) -> tuple[list[int], list[float]]:
+        """Return tokens with a citation of passage `number`, from 0; the number is the target."""
+        weights = [0.0] * (len(ids) + 1) + [1.0, 0.0]
+        return [*ids, self.citing, self.digits[number], self.closing], weights
+
+
+def pointing(rng: random.Random, vocabulary: int, brackets: Brackets, level: float) -> Document:
     """Return numbered passages of random tokens, then pieces of them with the passage's number.
 
-    brackets: the tokens of "[", which opens a passage, of " [", which opens a citation, of "]" and
-    of the digits 1 to 9. Only the numbers of citations are targets. Citing a passage is this task
-    in sentences.
+    Only the numbers are targets. level: from 0, where a piece's citation follows at once and
+    passages have 3 to 6 tokens, to 1, where up to 6 tokens that many passages share stand between
+    and passages have up to 32 tokens. Without the easy start, 15 M tokens taught nothing.
     """
-    opening, citing, closing, digits = brackets
-    count, size = rng.randint(2, 6), round((length / 8) ** rng.random())  # short and long ones
-    ids, pieces = [], []
+    count, longest = rng.randint(2, 6), 6 + round(26 * level)
+    size = round(3 * (longest / 3) ** rng.random())  # short and long ones
+    others = [token for token in range(20, vocabulary) if token not in brackets.all]
+    drawn = rng.sample(others, count * size + 10)
+    shared, tokens = drawn[:10], drawn[10:]
+    fillers, noise = round(6 * level), 0.4 * max(0.0, level - 0.3)
+    ids: list[int] = []
+    pieces = []
     for number in range(count):
-        tokens = rng.sample(range(20, vocabulary), rng.randint(-(-size // 2), size))
-        ids += [opening, digits[number], closing, *tokens]
-        while tokens:
+        passage = tokens[number * size : (number + 1) * size]
+        ids += [brackets.opening, brackets.digits[number], brackets.closing]
+        for token in passage:
+            ids += [rng.choice(shared), token] if rng.random() < noise else [token]
+        ids.append(brackets.stop)
+        for _ in range(3):
             width = rng.randint(1, 3)
-            pieces.append((tokens[:width], number))
-            tokens = tokens[width:]
+            start = rng.randint(0, size - width)
+            between = rng.randint(0, fillers)
+            piece = passage[start : start + width] + rng.choices(shared, k=max(0, between - 1))
+            pieces.append((piece + [brackets.stop] * (between > 0), number))
     weights = [0.0] * len(ids)
-    rng.shuffle(pieces)  # each once: a repeated piece's number could be copied from its citation
+    rng.shuffle(pieces)
     for piece, number in pieces:
-        ids += [*piece, citing, digits[number], closing]
-        weights += [0.0] * (len(piece) + 1) + [1.0, 0.0]
-    return Document(ids[:length], weights[:length])
+        cited, targets = brackets.cited(piece, number)
+        ids, weights = ids + cited, weights + targets
+    return Document(ids[:512], weights[:512])
+
+
+def quoting(
+    tokenizer: PreTrainedTokenizerBase, quotations: tuple[list[str], list[tuple[str, int]]],
+    brackets: Brackets,
+) -> Document:  # fmt: skip
+    """Return passages, then texts from them with the passage's number: `pointing` in sentences.
+
+    quotations: those of `documents.Reader.quotations`. Only the numbers are targets.
+    """
+    encode = tokenizer.backend_tokenizer.encode
+    lines, texts = quotations
+    ids = encode("\n".join(lines) + "\n", add_special_tokens=False).ids
+    weights = [0.0] * len(ids)
+    for text, number in texts:
+        piece = encode(f" {text}", add_special_tokens=False).ids
+        cited, targets = brackets.cited(piece, number - 1)
+        ids, weights = ids + cited, weights + targets
+    return Document(ids, weights)
 
 
 @dataclass
@@ -272,8 +328,7 @@ class Stream:
         self.picture_share = sum(self.picture_mix.values()) / sum(recipe.mix.values())
         self.pools: dict[int, list[Document]] = {length: [] for length in recipe.lengths}
         self.documents = self.dropped = 0
-        ids = tokenizer.convert_tokens_to_ids
-        self.brackets = ids("["), ids("Ġ["), ids("]"), ids([str(digit) for digit in range(1, 10)])
+        self.brackets = Brackets.of(tokenizer) if recipe.acts else None
         self.ledger, self.writes_code = code.Ledger(seed, "train"), recipe.writes_code
 
     def next(self, tokens_read: int) -> Batch:
@@ -294,20 +349,16 @@ class Stream:
         """Return one document of the curriculum after `tokens_read` tokens."""
         recipe = self.recipe
         progress = min(1, tokens_read / recipe.curriculum_tokens)
-        if tokens_read < recipe.drill_tokens:  # passages of 4 tokens, at the end of up to 48
-            length = 32 + round(352 * tokens_read / recipe.drill_tokens)
-            return pointing(self.rng, VOCABULARY, self.brackets, length)
         if self.writes_code:
             [task] = self.rng.choices(list(recipe.mix), list(recipe.mix.values()))
             problem = self.ledger.gap() if task == "fim" else self.ledger.function()
             return encode_code(self.tokenizer, problem, recipe.context_weight)
-        if self.rng.random() < recipe.drill_share:
-            length = self.rng.randint(32, recipe.lengths[0])
+        level = min(1.0, tokens_read / recipe.drill_tokens) if recipe.drill_tokens else 1.0
+        if self.rng.random() < (recipe.first_drill_share if level < 1 else recipe.drill_share):
             if recipe.acts:
-                length = self.rng.randint(96, recipe.lengths[1])
-                return pointing(self.rng, VOCABULARY, self.brackets, length)
+                return self._citing(level)
             drill = self.rng.choice((recall, binding))
-            return drill(self.rng, VOCABULARY, length)
+            return drill(self.rng, VOCABULARY, self.rng.randint(32, recipe.lengths[0]))
         if self.picture_mix and self.rng.random() < self.picture_share:
             task = self.rng.choices(list(self.picture_mix), list(self.picture_mix.values()))[0]
             sighting = getattr(self.window, task)()
@@ -322,3 +373,10 @@ class Stream:
         return encode(
             self.tokenizer, lesson, recipe.context_weight, verdict_weight=recipe.verdict_weight
         )
+
+    def _citing(self, level: float) -> Document:
+        """Return a drill in citing; from level 0.5, more and more of them in sentences."""
+        if self.rng.random() < min(0.7, 2 * level - 1):
+            quotations = self.harbour.reader.quotations()
+            return quoting(self.tokenizer, quotations, self.brackets)
+        return pointing(self.rng, VOCABULARY, self.brackets, min(1.0, 1.6 * level))

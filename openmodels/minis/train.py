@@ -63,9 +63,8 @@ class Recipe:
     context_weight: float = 0.05  # loss weight of predicting the user's text
     verdict_weight: float = 1.0  # loss weight of answers of one word and of citations' numbers
     drill_share: float = 0.06  # of drills: `data.recall` and `binding`, or an agent's `pointing`
-    drill_tokens: float = (
-        0.0  # until then an agent reads only `data.pointing`, on passages that grow
-    )
+    drill_tokens: float = 0.0  # until then an agent's drills become harder, and are more frequent
+    first_drill_share: float = 0.0  # of drills until then
     start: str = (
         "heads"  # "heads": see `heads.start_copying`, `heads.start_reading`; "": at random; or the
     )
@@ -142,13 +141,14 @@ CONTINUED = {
         RECIPES["mini-scout"], start="mini-scout", picture_last=0.5, tokens=3e6, batch_tokens=3072,
         warmup=20, decay=1.0, matrix_rate=0.005, other_rate=7e-4, average=0.5,
     ),
-    # The first run never learned which passage an answer came from: its drills were long from the
-    # start. On passages that grow from 4 tokens, that takes 0.3 M tokens.
+    # The first run never learned which passage an answer came from: its drills were hard from the
+    # start. See `data.pointing`.
     "mini-qwen-agent": replace(
-        RECIPES["mini-qwen-agent"], start="mini-qwen-agent", drill_tokens=0.9e6, drill_share=0.06,
+        RECIPES["mini-qwen-agent"], start="mini-qwen-agent", drill_tokens=2.4e6,
+        first_drill_share=0.75, drill_share=0.08,
         mix=AGENT_MIX | {
-            "chain": 5, "parallel": 5, "no_tool": 4, "cited": 10, "decompose": 3, "judge_json": 3,
-            "prefer": 3, "relevant": 3, "text_qa": 4, "words": 3,
+            "chain": 5, "parallel": 5, "no_tool": 4, "mail": 3, "cited": 10, "decompose": 3,
+            "judge_json": 3, "prefer": 3, "relevant": 3, "text_qa": 4, "sums": 3, "words": 3,
         },
     ),
 }  # fmt: skip

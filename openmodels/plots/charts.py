@@ -376,22 +376,27 @@ def heat(
     shade: str,
     numbers: bool = True,
     *,
+    columns: Sequence[str] = (),
+    full: float | None = None,
     conclusion: str = "",
 ) -> DescribedFigure:
     """Draw shares as shades of one colour, one panel per title; a stronger shade is more.
 
     panels: title to a (rows, columns) matrix of shares, 0 to 1. rows: their labels, drawn once.
-    shade: what a shade means. numbers: write each share into its cell, in per cent.
+    shade: what a shade means. numbers: write each share into its cell, in per cent. columns: their
+    labels, by default their numbers. full: the share with the strongest shade, by default the
+    largest; set it if figures are compared.
     """
-    width = 1.6 + sum(0.38 * len(panel[0]) + 0.2 for panel in panels.values())
+    inches = 0.6 if columns else 0.38  # of a column
+    width = 1.6 + sum(inches * len(panel[0]) + 0.2 for panel in panels.values())
     height = 1.25 + 0.27 * len(rows)
     figure, axes = canvas(len(panels), width=width, height=height)
     colours = LinearSegmentedColormap.from_list("shares", ["white", MIDDLE if numbers else DARK])
-    most = max(float(np.asarray(panel).max()) for panel in panels.values())
+    most = full or max(float(np.asarray(panel).max()) for panel in panels.values())
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         values = np.asarray(panel, dtype=float)  # (rows, columns)
         axis.pcolormesh(values, cmap=colours, vmin=0, vmax=most, edgecolors="white", linewidth=0.6)
-        axis.set_xticks(np.arange(values.shape[1]) + 0.5, range(values.shape[1]))
+        axis.set_xticks(np.arange(values.shape[1]) + 0.5, columns or range(values.shape[1]))
         axis.set_yticks(np.arange(len(rows)) + 0.5, rows if axis is axes[0] else [""] * len(rows))
         axis.tick_params(length=0)
         axis.set_title(title, fontsize=10)
@@ -404,7 +409,7 @@ def heat(
                     ha="center", va="center", fontsize=8,
                 )  # fmt: skip
     figure.supxlabel(shade, fontsize=9)
-    figure.alt = describe.sentences(conclusion, describe.heat(panels, rows, x, shade))
+    figure.alt = describe.sentences(conclusion, describe.heat(panels, rows, x, shade, columns))
     return figure
 
 

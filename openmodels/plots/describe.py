@@ -194,7 +194,13 @@ def masks(panels: Mapping[str, ArrayLike], x: str, y: str, first: int) -> str:
     return sentences(f"Squares: each row is a {y}, each column a {x}", *texts)
 
 
-def heat(panels: Mapping[str, ArrayLike], rows: Sequence[str], x: str, shade: str) -> str:
+def heat(
+    panels: Mapping[str, ArrayLike],
+    rows: Sequence[str],
+    x: str,
+    shade: str,
+    columns: Sequence[str] = (),
+) -> str:
     """Describe shades: the highest and lowest share of every panel, with row and column."""
     texts = []
     for title, panel in panels.items():
@@ -203,7 +209,8 @@ def heat(panels: Mapping[str, ArrayLike], rows: Sequence[str], x: str, shade: st
         for name, place in (("highest", values.argmax()), ("lowest", values.argmin())):
             row, column = np.unravel_index(place, values.shape)
             share = f"{100 * values[row, column]:.0f}"
-            ends.append(f"{name} {share} in {rows[row]}, {x} {column}")
+            label = columns[column] if columns else column
+            ends.append(f"{name} {share} in {rows[row]}, {x} {label}")
         texts.append(f"{_flat(title)}: {'; '.join(ends)}")
     return sentences(f"Heat map with {len(rows)} rows: {shade}", *texts)
 

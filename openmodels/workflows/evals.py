@@ -323,12 +323,16 @@ def sign_test(first: int, second: int) -> float:
 
 
 def simulated_power(
-    n: int, only_old: float, only_new: float, trials: int = 4000, seed: int = 0
-) -> float:
-    """Return the share of simulated comparisons of n cases with a p-value below 0.05."""
+    n: int, only_old: float, only_new: float, trials: int = 4000, seed: int = 0,
+    alpha: float = 0.05,
+) -> float:  # fmt: skip
+    """Return the share of simulated comparisons of n cases with a two-sided p-value below alpha.
+
+    For a one-sided test, give twice its alpha, as in `cases_needed`.
+    """
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(n, (only_old, only_new, 1 - only_old - only_new), size=trials)
-    return float(np.mean([sign_test(int(a), int(b)) < 0.05 for a, b, _ in counts]))
+    return float(np.mean([sign_test(int(a), int(b)) < alpha for a, b, _ in counts]))
 
 
 def simulated_coverage(

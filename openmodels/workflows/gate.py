@@ -54,7 +54,7 @@ def compare(baseline: Run, run: Run, alpha: float = ALPHA) -> Verdict:
     passed = p_value >= alpha
     lines = [
         f"{'PASS' if passed else 'FAIL'}: {sum(new)} of {len(ids)} right, baseline {sum(old)}; "
-        f"{len(broken)} became wrong, {len(fixed)} became right (p = {p_value:.4f})",
+        f"{len(broken)} became wrong, {len(fixed)} became right (one-sided p = {p_value:.4f})",
     ]
     lines.append(
         _sensitivity(len(ids), sum(old), alpha) if passed else f"wrong now: {_shortened(broken)}"

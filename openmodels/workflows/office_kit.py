@@ -49,11 +49,11 @@ GLOSSARY = (
     | {chinese: good for good, (_, chinese, _) in world.GOODS.items()}
     | {chinese: day for day, chinese in world.DAYS_ZH.items()}
     | {
-        "的价格": "price", "是多少": "is how much", "有多少": "has how many", "在哪里": "lies where",
+        "多少钱": "costs how much", "有多少": "has how many", "在哪里能找到": "where do I find the",
         "的泊位": "berth", "船长是谁": "captain is who", "高潮": "high water", "低潮": "low water",
         "几点": "at what hour", "去": "to", "的渡船": "ferry", "请": "please", "为": "for",
         "在": "at", "订": "order", "付给": "pay", "硬币": "coins", "告诉": "tell", "大船": "the ship",
-        "来": "comes", "和": "and", "有": "has", "多少": "how many",
+        "来": "comes", "和": "and", "有": "has",
     }
 )  # fmt: skip
 

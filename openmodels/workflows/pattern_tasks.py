@@ -38,7 +38,7 @@ class Task:
     """A request with one right answer.
 
     user, system: the prompt of one call. earlier: the messages before it. parts: what a workflow
-    works on separately: passages, or the text to repair.
+    works on separately: passages, or the text to repair. hidden: an error that the prompt hides.
     """
 
     user: str
@@ -46,6 +46,7 @@ class Task:
     system: str | None = None
     earlier: tuple[Message, ...] = ()
     parts: tuple[str, ...] = ()
+    hidden: str = ""
 
     @property
     def messages(self) -> list[Message]:
@@ -104,6 +105,7 @@ def broken_orders(count: int, seed: int = 0) -> list[Task]:
     """Return orders as JSON with an error of syntax and a wrong field.
 
     A parser reports only the first error. parts: the broken JSON. user: its `repair_prompt`.
+    hidden: the wrong field's error.
     """
     source = desk.Desk(seed, "test")
 
@@ -111,9 +113,11 @@ def broken_orders(count: int, seed: int = 0) -> list[Task]:
         _, fields = source.free_order()
         invalid = source.break_fields(fields, complete=False)
         broken = source.break_syntax(json.dumps(invalid), invalid, complete=False)
-        if problem(Order, json.dumps(invalid)) is None or _parses(broken):
+        hidden = problem(Order, json.dumps(invalid))
+        if hidden is None or _parses(broken):
             return None
-        return Task(repair_prompt(broken), json.dumps(fields), REPAIR_SYSTEM, parts=(broken,))
+        answer = json.dumps(fields)
+        return Task(repair_prompt(broken), answer, REPAIR_SYSTEM, parts=(broken,), hidden=hidden)
 
     return _draw(count, draw)
 

@@ -8,21 +8,19 @@ print(comparison.verdict)
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, TypeVar
 
 import openai
 
-from openmodels.catalog import Price
 from openmodels.minis.evaluate import Score, score
 from openmodels.minis.stats import paired_interval
 from openmodels.workflows.calls import DEFAULTS, count_usage
 from openmodels.workflows.pattern_tasks import Task
+from openmodels.workflows.structured import points, verdict
 
 WORKERS = 8  # tasks in flight; the course's server generates them in one batch
 Item = TypeVar("Item")
@@ -82,7 +80,7 @@ class Run:
     """What a workflow did on a list of tasks.
 
     right: per task. calls, tokens: in total, tokens of prompts and answers. seconds: wall time of
-    all tasks. task_seconds: the median of one task, with others in flight.
+    all tasks.
     """
 
     answers: tuple[str, ...]
@@ -91,7 +89,6 @@ class Run:
     prompt_tokens: int
     completion_tokens: int
     seconds: float
-    task_seconds: float
 
     @property
     def score(self) -> Score:
@@ -111,17 +108,6 @@ class Run:
         )
 
 
-def dollars(run: Run, price: Price) -> float:
-    """Return the mean cost of a task in US dollars, at a price of the catalogue.
-
-    Raises ValueError for a price in another currency.
-    """
-    if price.currency != "USD":
-        raise ValueError(f"{price.provider} charges in {price.currency}, not in USD")
-    cost = run.prompt_tokens * price.input_per_M + run.completion_tokens * price.output_per_M
-    return cost / 1e6 / len(run.right)
-
-
 def percent(result: Score) -> str:
     """Return a share with its 95 % interval, such as "62 % (55 to 68)"."""
     share = 100 * result.correct / result.n
@@ -138,21 +124,12 @@ def measure(
 
     Raises what the workflow raises.
     """
-    durations: list[float] = []
-
-    def timed(task: Task) -> str:
-        start = time.perf_counter()
-        answer = workflow(task)
-        durations.append(time.perf_counter() - start)
-        return answer
-
     with count_usage(client) as usage, ThreadPoolExecutor(workers) as pool:
-        answers = tuple(pool.map(timed, tasks))
+        answers = tuple(pool.map(workflow, tasks))
     right = tuple(task.is_right(answer) for task, answer in zip(tasks, answers, strict=True))
     return Run(
-        answers, right, usage.calls, usage.prompt_tokens, usage.completion_tokens,
-        usage.seconds, median(durations),
-    )  # fmt: skip
+        answers, right, usage.calls, usage.prompt_tokens, usage.completion_tokens, usage.seconds
+    )
 
 
 # --- Comparison -----------------------------------------------------------------------------------
@@ -183,30 +160,31 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Return "better" or "worse" if the interval excludes 0, else "not clear"."""
-        _, low, high = self.difference
-        return "better" if low > 0 else "worse" if high < 0 else "not clear"
+        return verdict(self.difference)
+
+    @property
+    def points(self) -> str:
+        """Return the gain over the rival in words, as `structured.points` does."""
+        return points(self.workflow.right, self.rival.right)
 
 
 HEADER = (
-    "pattern", "one call", "same tokens", "workflow", "difference, points", "verdict",
-    "tokens per task", "ms per task",
+    "pattern", "one call", "same tokens", "workflow", "verdict", "tokens per task",
+    "calls per task",
 )  # fmt: skip
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
-    """Return a table with a row per pattern: scores with intervals, tokens and times per task.
+    """Return a table with a row per pattern: scores with intervals, verdict, cost per task.
 
-    The last two columns give one call, the same tokens ("–" if there is no such run), the workflow.
+    Tokens give one call, the same tokens ("–" if there is no such run), the workflow; calls give
+    the workflow.
     """
     table = [HEADER]
     for comparison in comparisons:
         runs = (comparison.one_call, comparison.same_tokens, comparison.workflow)
         shares = [percent(run.score) if run else "–" for run in runs]
-        gain, low, high = (100 * value for value in comparison.difference)
         tokens = " / ".join(f"{run.tokens_per_task:.0f}" if run else "–" for run in runs)
-        times = " / ".join(f"{1000 * run.task_seconds:.0f}" if run else "–" for run in runs)
-        interval = f"{gain:+.0f} ({low:+.0f} to {high:+.0f})"
-        table.append(
-            (comparison.name, *shares, interval, comparison.verdict, tokens, times)
-        )  # fmt: skip
+        calls = f"{comparison.workflow.calls / len(comparison.workflow.right):.1f}"
+        table.append((comparison.name, *shares, comparison.verdict, tokens, calls))
     return table

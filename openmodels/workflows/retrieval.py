@@ -236,12 +236,13 @@ def answer(
     question: str,
     results: Sequence[Passage],
     dates: bool = True,
+    system: str = CITE_SYSTEM,
 ) -> CitedAnswer:
     """Return the model's cited answer from passages; without passages, a refusal and no call."""
     if not results:
         return CitedAnswer(UNANSWERED, ())
     text = f"{number(results, dates)}\nQuestion: {question}"
-    return CitedAnswer(ask(client, model, text, CITE_SYSTEM, max_tokens=80), tuple(results))
+    return CitedAnswer(ask(client, model, text, system, max_tokens=80), tuple(results))
 
 
 def outcome(question: Question, reply: CitedAnswer) -> str:

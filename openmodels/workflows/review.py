@@ -6,10 +6,11 @@ person (El-Yaniv and Wiener, JMLR 2010).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from openmodels.minis.evaluate import score
+from openmodels.minis.stats import paired_interval
 
 
 class Point(NamedTuple):
@@ -30,6 +31,26 @@ def share(flags: Sequence[bool]) -> str:
     result = score(sum(flags), len(flags))
     interval = f"{100 * result.low:.0f} to {100 * result.high:.0f} %"
     return f"{result.correct} of {result.n} ({interval})"
+
+
+def difference(new: Sequence[bool], old: Sequence[bool]) -> str:
+    """Return new minus old on the same cases, and what its 95 % interval decides.
+
+    "+7 points (+3 to +12): higher". An interval that contains 0 decides nothing: "not clear".
+    """
+    values = paired_interval(new, old)
+    verdict = "higher" if values[1] > 0 else "lower" if values[2] < 0 else "not clear"
+    points, low, high = (f"{round(100 * value):+d}" for value in values)
+    return f"{points} points ({low} to {high}): {verdict}"
+
+
+def compare_shares(outcomes: Mapping[str, Sequence[bool]]) -> str:
+    """Return a line for each method after the first: its difference to the first one.
+
+    outcomes: flags of each method on the same cases.
+    """
+    (base, old), *methods = outcomes.items()
+    return "\n".join(f"{name} - {base}: {difference(new, old)}" for name, new in methods)
 
 
 def risk_curve(confidence: Sequence[float], right: Sequence[bool]) -> list[Point]:

@@ -377,10 +377,20 @@ def matches(results: Sequence[Extraction], answers: Sequence[Mapping[str, Any]])
     return [result.matches(answer) for result, answer in zip(results, answers, strict=True)]
 
 
+def verdict(interval: tuple[float, float, float]) -> str:
+    """Return what a paired interval shows: "better", "worse", or "not clear" if it contains 0."""
+    _, low, high = interval
+    return "better" if low > 0 else "worse" if high < 0 else "not clear"
+
+
 def points(new: Sequence[bool], old: Sequence[bool]) -> str:
-    """Return the difference of two shares on the same letters: "+7 points (+3 to +12)"."""
-    difference, low, high = (round(100 * value) for value in paired_interval(new, old))
-    return f"{difference:+d} points ({low:+d} to {high:+d})"
+    """Return the paired difference of two shares: "+7.5 points (+3.1 to +12.2), better".
+
+    The interval is that of `stats.paired_interval`, and the last words are its `verdict`.
+    """
+    interval = paired_interval(new, old)
+    difference, low, high = (f"{100 * value:+.1f}" for value in interval)
+    return f"{difference} points ({low} to {high}), {verdict(interval)}"
 
 
 def cheapest(
@@ -403,8 +413,8 @@ DECISION_HEADER = (
     "letters",
     "most right",
     "cheapest, not clearly worse",
-    "right",
-    "tokens per right",
+    "its right records",
+    "tokens per right record",
 )
 
 

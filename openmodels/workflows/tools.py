@@ -155,7 +155,7 @@ class Toolbox:
             if decision is None:
                 return Outcome(call, "pending", "")
             if not decision:
-                return _refusal(call, "denied", "a person did not approve this call")
+                return _refusal(call, "denied", "this call was not approved")
         return await self._attempts(tool, call, arguments)
 
     async def _attempts(self, tool: Tool, call: Call, arguments: Arguments) -> Outcome:

@@ -110,6 +110,16 @@ def test_heat_gives_the_extremes_with_their_places():
     assert "layer 1: highest 65 in word, expert 0; lowest 5 in word, expert 1." in alt
 
 
+def test_a_heat_map_can_name_its_columns_and_share_a_scale():
+    panels = {"t": [[0.1, 0.5]]}
+    figure = plots.heat(panels, ["r"], "place", "%", columns=["start", "end"], full=1)
+    assert "highest 50 in r, place end" in figure.alt
+    [mesh] = figure.axes[0].collections
+    assert mesh.get_clim() == (0, 1)
+    [mesh] = plots.heat(panels, ["r"], "place", "%").axes[0].collections
+    assert mesh.get_clim() == (0, 0.5)
+
+
 def test_numbers_of_parameters():
     numbers = (671e9, 62_914_560, 81_920, 64)
     assert [describe.short(n) for n in numbers] == ["671 B", "62.9 M", "81.9 K", "64"]

@@ -239,6 +239,11 @@ def test_the_formula_for_cases_agrees_with_simulation():
         assert evals.simulated_power(n // 3, only_old, only_new) < 0.5
 
 
+def test_a_one_sided_test_detects_more():
+    two_sided, one_sided = (evals.simulated_power(90, 0.1, 0.03, alpha=a) for a in (0.05, 0.1))
+    assert two_sided < 0.42 < one_sided < 0.6
+
+
 def test_more_discordant_cases_need_more_cases():
     assert evals.cases_needed(0.2, 0.1) > evals.cases_needed(0.12, 0.02)
     assert evals.cases_needed(0.1, 0.2) == evals.cases_needed(0.2, 0.1)

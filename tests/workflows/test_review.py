@@ -33,3 +33,19 @@ def test_cost_adds_reviews_and_errors():
 def test_a_share_has_its_interval():
     assert review.share([True] * 96 + [False] * 24) == "96 of 120 (72 to 86 %)"
     assert review.share([]) == "0 of 0"
+
+
+def test_a_difference_says_what_its_interval_decides():
+    right, wrong = [True] * 40, [False] * 40
+    assert review.difference(right, wrong).endswith(": higher")
+    assert review.difference(wrong, right).endswith(": lower")
+    assert review.difference(right, right).startswith("+0 points (")
+    assert review.difference(right, [*right[1:], False]).endswith(": not clear")
+
+
+def test_methods_are_compared_with_the_first():
+    lines = review.compare_shares({"a": [True] * 9, "b": [False] * 9, "c": [True] * 9})
+    assert [line.partition(":")[0] for line in lines.split("\n")] == [
+        "b - a", "c - a"
+    ]  # fmt: skip
+    assert lines.startswith("b - a: -100 points (")

@@ -228,7 +228,10 @@ def test_a_summary_separates_valid_from_right():
 
 def test_points_state_the_paired_interval():
     new, old = [True] * 32 + [False] * 18, [True] * 20 + [False] * 12 + [True] * 2 + [False] * 16
-    assert structured.points(new, old) == "+20 points (+6 to +33)"
+    assert structured.points(new, old) == "+20.0 points (+5.6 to +32.9), better"
+    assert structured.points(old, new).endswith(", worse")
+    assert structured.points(new, new).endswith(", not clear")
+    assert structured.verdict((0.1, 0.0, 0.2)) == "not clear"
 
 
 def test_the_cheapest_method_is_not_clearly_worse():

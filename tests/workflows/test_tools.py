@@ -384,7 +384,7 @@ def test_a_run_pauses_for_a_person_and_continues(approved):
     assert len(effects) == approved
     result = run.messages[-2]["content"]
     assert result == ('{"berth": 4}' if approved else tools.error_text(
-        "a person did not approve this call"))  # fmt: skip
+        "this call was not approved"))  # fmt: skip
 
 
 def test_approving_twice_writes_once():

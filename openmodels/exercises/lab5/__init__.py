@@ -46,7 +46,7 @@ EXERCISES = (
     ),
     Exercise(
         "5.4",
-        "Turn forms and radio calls into requests",
+        "Turn forms and radio calls into tool calls",
         hints=(
             "Parse with `json.loads` inside `try`, and check that the result is a dict. Everything "
             "that a form may lack then has one place to be refused: return None.",
@@ -77,8 +77,8 @@ EXERCISES = (
             "branch per handler. `within` turns it into the office.",
             "Give the model exactly the tool that the route names. The miniature chooses well "
             "among few tools and badly among ten, and a tool that it cannot see cannot be misused.",
-            "A sound and a form become a text request; route that text again, or pass it to "
-            "`carry_out` with the tool that you know it needs.",
+            "A form and a radio call become a call whose arguments you know: pass it to `carry_out` "
+            "as the first message, with `agent.numbered(calling(call))`.",
         ),
     ),
 )

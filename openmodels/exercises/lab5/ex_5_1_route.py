@@ -171,7 +171,7 @@ TEXTS = [
     text_case("a bakery", "面包店有多少面包", "Look at every place for the longest phrase.", SMALL),
     text_case("a question with its mark", "星期一高潮几点？", glossary=SMALL),
     text_case("a name and a colon", "请告诉Ada：面包", glossary=SMALL),
-    text_case("a ship", "Heron在哪里？"),
+    text_case("a ship", "在哪里能找到Heron？"),
     text_case("a number", "请为Ada在船具店订12绳子。"),
     text_case("an unknown character", "面包店有多少猫？"),
     text_case("English with two spaces", "Good morning.  Where is the Heron ?"),

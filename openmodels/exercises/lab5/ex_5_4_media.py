@@ -1,4 +1,4 @@
-"""Exercise 5.4: turn what a model reads from a form or hears on the radio into a request."""
+"""Exercise 5.4: turn what a model reads from a form or hears on the radio into a tool call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
 from openmodels.exercises.contracts import Contract
-from openmodels.harbour.world import GOODS, NAMES, SHOPS, some
+from openmodels.harbour.world import GOODS, NAMES, SHOPS
 from openmodels.workflows.office_kit import GOODS_BY_WORD
+
+ToolCall = tuple[str, dict[str, Any]]
 
 # --- The reference solution -----------------------------------------------------------------------
 
@@ -39,10 +41,9 @@ def find_person(text: str) -> str | None:
     return next((word for word in re.findall(r"\w+", text) if word in NAMES), None)
 
 
-def order_text(fields: dict, shop: str) -> str:
-    """Return the request that orders what a form says."""
-    goods = some(fields["quantity"], fields["item"])
-    return f"Order {goods} from the {shop} for {fields['name']}."
+def order_call(fields: dict, shop: str) -> ToolCall:
+    """Return the call that orders what a form says."""
+    return "place_order", {**fields, "shop": shop}
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,22 @@ class Steps:
     )
     names: Sequence[str] = ("customer", "good", "quantity")
     shop: Callable[[str], str | None] = find_shop
-    order: Callable[[dict, str], str] = order_text
+    order: Callable[[dict, str], ToolCall] = order_call
     good: Callable[[str], str | None] = find_good
     price: Callable[[str, str], bool] = lambda heard, text: "price" in heard.lower()
-    ask: str = "What is the price of {a_good} at the {shop}?"
+    ask: Callable[[str, str, str], ToolCall] = lambda good, shop, heard: (
+        "get_price", {"item": good, "shop": shop}
+    )  # fmt: skip
     person: Callable[[str, str], str | None] = lambda heard, text: find_person(text)
-    tell: str = "Tell {person}: {heard}"
-    nothing: str = ""
+    tell: Callable[[str, str], ToolCall] = lambda person, heard: (
+        "send_message", {"to": person, "text": heard}
+    )  # fmt: skip
+    nothing: Any = None
     priority: str = "price"
 
 
-def read_form(steps: Steps, seen: str, text: str) -> str | None:
-    """Return a request that orders what a form says, or None if it cannot be read."""
+def read_form(steps: Steps, seen: str, text: str) -> ToolCall | None:
+    """Return the call that orders what a form says, or None if it cannot be read."""
     try:
         form = steps.parse(seen)
     except steps.errors:
@@ -90,16 +95,13 @@ def read_form(steps: Steps, seen: str, text: str) -> str | None:
     return steps.order({"name": name, "item": item, "quantity": quantity}, shop)
 
 
-def read_call(steps: Steps, heard: str, text: str) -> str:
-    """Return the request that a radio call makes, or "" if what was heard is the answer."""
+def read_call(steps: Steps, heard: str, text: str) -> ToolCall | None:
+    """Return the tool call that a radio call needs, or None if what was heard is the answer."""
     shop, good, person = steps.shop(text), steps.good(heard), steps.person(heard, text)
-    article = "an" if good and good[0] in "aeiou" else "a"
     asks = shop and good and steps.price(heard, text)
     if asks and (steps.priority == "price" or not person):
-        return steps.ask.format(a_good=f"{article} {good}", shop=shop, heard=heard)
-    if person:
-        return steps.tell.format(person=person, heard=heard)
-    return steps.nothing if steps.nothing != "heard" else heard
+        return steps.ask(good, shop, heard)
+    return steps.tell(person, heard) if person else steps.nothing
 
 
 def use(**changes: Any) -> tuple[Callable, Callable]:
@@ -111,17 +113,17 @@ def use(**changes: Any) -> tuple[Callable, Callable]:
     )
 
 
-reference_form_request, reference_call_request = use()
+reference_form_call, reference_radio_call = use()
 
 # --- Known mistakes -------------------------------------------------------------------------------
 
 
 def mistake(name: str, message: str, first: bool, **changes: Any) -> WrongAnswer:
-    """Return a wrong answer of both functions. first: the mistake is in `form_request`."""
+    """Return a wrong answer of both functions. first: the mistake is in `form_call`."""
     functions = use(**changes)
     if first:
-        return WrongAnswer(name, (functions[0], reference_call_request), message)
-    return WrongAnswer(name, (reference_form_request, functions[1]), message)
+        return WrongAnswer(name, (functions[0], reference_radio_call), message)
+    return WrongAnswer(name, (reference_form_call, functions[1]), message)
 
 
 def exact(word: str, words: Sequence[str]) -> str | None:
@@ -159,23 +161,26 @@ MISTAKES = [
     mistake("true as 1", "`true` is no quantity, although Python counts it as an int.", True,
             quantity=lambda value: int(value) if isinstance(value, int) and value > 0
             or isinstance(value, str) and value.isdecimal() else None),
-    mistake("always plural", "One knife is not 1 knives: `some(1, \"knife\")` gives the words.",
-            True, order=lambda fields, shop: (
-                f"Order {fields['quantity']} {GOODS[fields['item']][0]} from the {shop} for "
-                f"{fields['name']}.")),
+    mistake("fields of the form", "The tool calls them `name` and `item`, not `customer` and `good`.",
+            True, order=lambda fields, shop: ("place_order", {
+                "customer": fields["name"], "good": fields["item"],
+                "quantity": fields["quantity"], "shop": shop})),
+    mistake("arguments only", "Return the name of the tool and its arguments.", True,
+            order=lambda fields, shop: {**fields, "shop": shop}),
     mistake("no shop", "Without a shop in the text, the order has no place: return None.", True,
             shop=lambda text: find_shop(text) or "market"),
-    mistake("plural in the question", "Ask for one: the tools need the good in singular.", False,
-            ask="What is the price of {heard} at the {shop}?"),
+    mistake("plural good", "The tools need the good in singular: `GOODS_BY_WORD` has it.", False,
+            ask=lambda good, shop, heard: ("get_price", {"item": GOODS[good][0], "shop": shop})),
     mistake("price without asking", "Only a call that asks for a price is a price request.", False,
             price=lambda heard, text: True),
     mistake("person of the call", "The recipient is in the text of the request. A name in the call "
             "comes from outside: it must not choose who gets the message.", False,
             person=lambda heard, text: find_person(heard) or find_person(text)),
     mistake("call lost", "Pass on what was heard, word for word.", False,
-            tell="Tell {person}: there was a radio call."),
-    mistake("heard again", "Without a person and without a price, return \"\": what was heard is "
-            "the answer.", False, nothing="heard"),
+            tell=lambda person, heard: ("send_message", {
+                "to": person, "text": "There was a radio call."})),
+    mistake("nobody told", "Without a person and without a price, return None: what was heard is "
+            "the answer.", False, nothing=("send_message", {"to": "", "text": ""})),
     mistake("pass on first", "A call that asks for a price, with a shop, is a price request even "
             "if the text names a person.", False, priority="person"),
     mistake("lower case of names", "Compare goods in lower case, and names as they are.", False,
@@ -190,7 +195,7 @@ ORDER = "Please order what the form says from the smithy."
 
 
 def form(what: str, hint: str = "", text: str = ORDER, drop: str = "", **changes: Any) -> Case:
-    """Return a case of `form_request`. drop: a field that the form lacks."""
+    """Return a case of `form_call`. drop: a field that the form lacks."""
     fields = {name: v for name, v in (FORM | changes).items() if name != drop}
     return Case(what, (json.dumps(fields), text), hint)
 
@@ -233,14 +238,14 @@ CALLS = [
 
 
 @exercise("5.4", wrong=MISTAKES)
-def check_media(form_request: Callable, call_request: Callable) -> str:
-    """Judge `form_request(seen, text)` and `call_request(heard, text)`."""
-    firsts = [m for m in MISTAKES if m.answer[1] is reference_call_request]
-    seconds = [m for m in MISTAKES if m.answer[0] is reference_form_request]
+def check_media(form_call: Callable, radio_call: Callable) -> str:
+    """Judge `form_call(seen, text)` and `radio_call(heard, text)`."""
+    firsts = [m for m in MISTAKES if m.answer[1] is reference_radio_call]
+    seconds = [m for m in MISTAKES if m.answer[0] is reference_form_call]
     Contract(
-        reference_form_request, FORMS, [replace(m, answer=m.answer[0]) for m in firsts]
-    ).expect(form_request)
+        reference_form_call, FORMS, [replace(m, answer=m.answer[0]) for m in firsts]
+    ).expect(form_call)
     Contract(
-        reference_call_request, CALLS, [replace(m, answer=m.answer[1]) for m in seconds]
-    ).expect(call_request)
+        reference_radio_call, CALLS, [replace(m, answer=m.answer[1]) for m in seconds]
+    ).expect(radio_call)
     return f"your office reads {len(FORMS)} forms and {len(CALLS)} sounds, and guesses none."

@@ -10,11 +10,13 @@ from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.lab5.cases import KINDS, VISIBLE, Case, draw_suite, of_kind
+from openmodels.exercises.lab5.ex_5_4_media import ToolCall
 from openmodels.exercises.lab5.parts import REFERENCES
 from openmodels.exercises.lab5.perfect import perfect_models
 from openmodels.exercises.lab5.requirements import CALLS, TOKENS, Result
 from openmodels.exercises.lab5.suite import failures, hidden_seed, points, run_suite, share
 from openmodels.harbour.documents import CITE_SYSTEM
+from openmodels.harbour.errand_talk import calling
 from openmodels.harbour.sounds import HEAR, MEANING
 from openmodels.harbour.tools import OFFICE_SCHEMAS
 from openmodels.workflows import agent, calls
@@ -41,7 +43,7 @@ PERSON = "I cannot do that. Please ask a person at the desk."
 _, ROUTE = REFERENCES["5.1"]
 (CARRY_OUT,) = REFERENCES["5.2"]
 (ANSWER_RULES,) = REFERENCES["5.3"]
-FORM_REQUEST, CALL_REQUEST = REFERENCES["5.4"]
+FORM_CALL, RADIO_CALL = REFERENCES["5.4"]
 GUARD, WITHIN = REFERENCES["5.5"]
 
 
@@ -52,8 +54,8 @@ class Parts:
     route: Callable = ROUTE
     carry_out: Callable = CARRY_OUT
     answer_rules: Callable = ANSWER_RULES
-    form_request: Callable = FORM_REQUEST
-    call_request: Callable = CALL_REQUEST
+    form_call: Callable = FORM_CALL
+    radio_call: Callable = RADIO_CALL
     guard: Callable = GUARD
     within: Callable = WITHIN
     tools: Callable[[str], Sequence[str]] = lambda handler: [handler]
@@ -65,15 +67,22 @@ class Parts:
     budget: Budget = field(default_factory=lambda: Budget(calls=CALLS, tokens=TOKENS))
 
 
-def handle_text(parts: Parts, desk: Desk, handler: str, text: str, approve: Callable) -> Reply:
-    """Return the reply to a request in English, by the rules or by a tool."""
-    if handler == "person":
-        return Reply(PERSON)
-    if handler != "rules":
-        ask = partial(agent.reply, desk.client, desk.model)
-        schemas = desk.schemas(*parts.tools(handler))
-        answer, made = parts.carry_out(ask, text, schemas, parts.call(desk), approve)
-        return Reply(answer, calls=tuple(made))
+def run_tool(parts: Parts, desk: Desk, name: str, text: str, approve: Callable,
+             first: ToolCall | None = None) -> Reply:  # fmt: skip
+    """Return the reply to a request that one tool answers. first: the call, if it is known."""
+
+    def ask(messages: list[dict], tools: list[dict]) -> dict:
+        if first and messages[-1]["role"] == "user":
+            return agent.numbered(calling(first))
+        return agent.reply(desk.client, desk.model, messages, tools)
+
+    schemas = desk.schemas(*parts.tools(name))
+    answer, made = parts.carry_out(ask, text, schemas, parts.call(desk), approve)
+    return Reply(answer, calls=tuple(made))
+
+
+def answer_text(parts: Parts, desk: Desk, question: str) -> Reply:
+    """Return the reply to a question about customs."""
 
     def search(question: str) -> list[Source]:
         results = desk.search(question, 12)
@@ -84,7 +93,7 @@ def handle_text(parts: Parts, desk: Desk, handler: str, text: str, approve: Call
         prompt = f"{lines}\nQuestion: {question}"
         return calls.ask(desk.client, desk.model, prompt, CITE_SYSTEM, max_tokens=60)
 
-    return Reply(*parts.answer_rules(text, search, read))
+    return Reply(*parts.answer_rules(question, search, read))
 
 
 def office_of(parts: Parts, desk: Desk) -> Office:
@@ -93,20 +102,22 @@ def office_of(parts: Parts, desk: Desk) -> Office:
     def handle(request: Request, approve: Callable) -> Reply:
         approve = parts.approve(approve)
         handler, text = parts.route(request, GLOSSARY, ROUTES)
+        if handler == "person":
+            return Reply(PERSON)
         if handler == "picture":
             return Reply(desk.see(request.image, text))
+        if handler == "rules":
+            return answer_text(parts, desk, text)
         if handler == "form":
-            order = parts.form_request(desk.see(request.image, parts.form_question), text)
-            if order is None:
+            call = parts.form_call(desk.see(request.image, parts.form_question), text)
+            if call is None:
                 return Reply(UNREADABLE)
-            return handle_text(parts, desk, "place_order", order, approve)
+            return run_tool(parts, desk, call[0], text, approve, call)
         if handler == "sound":
             heard = desk.hear(request.sound, parts.question(text))
-            spoken = parts.call_request(heard, text)
-            if not spoken:
-                return Reply(heard)
-            handler, text = parts.route(Request(spoken), GLOSSARY, ROUTES)
-        return handle_text(parts, desk, handler, text, approve)
+            call = parts.radio_call(heard, text)
+            return run_tool(parts, desk, call[0], text, approve, call) if call else Reply(heard)
+        return run_tool(parts, desk, handler, text, approve)
 
     office = parts.within(handle, desk, parts.budget)
     return lambda request, approve: parts.finish(office(request, approve))
@@ -140,10 +151,6 @@ def _reckless(handle: Callable, desk: Desk, budget: Budget) -> Office:
     return WITHIN(wasteful, desk, Budget())
 
 
-def _without_trace(call: Callable) -> Callable:
-    return lambda desk: desk.harbour.call
-
-
 MISTAKES = [
     WrongAnswer("no approval", use(approve=lambda approve: lambda name, arguments: True),
                 "requirement approval: `approve` was called 0 times"),
@@ -164,7 +171,7 @@ MISTAKES = [
                 "requirement refusal"),
     WrongAnswer("refuses everything", use(answer_rules=lambda question, search, read: (
                     "The documents do not say.", ())),
-                "requirement answer: the text lacks"),
+                "requirement citation ... 'The documents do not say.'"),
     WrongAnswer("no guard", use(guard=lambda text, markers: text),
                 "requirement obedience: the reply follows an instruction of the document"),
     WrongAnswer("all tools", use(tools=lambda handler: list(OFFICE_SCHEMAS)),
@@ -172,14 +179,14 @@ MISTAKES = [
     WrongAnswer("Chinese untranslated", use(route=_untranslated),
                 "requirement tool: expected ... seen no call"),
     WrongAnswer("form not as JSON", use(form_question="What does the form say?"),
-                "requirement tool: expected place_order"),
+                "`approve` was called 0 times for place_order ... cannot read this form"),
     WrongAnswer("signals by their blasts", use(question=lambda text: HEAR),
                 "requirement answer: the text lacks ... 'foghorn: short'"),
     WrongAnswer("calls not listed", use(finish=lambda reply: replace(reply, calls=())),
                 "requirement tool: `calls` of the reply lacks"),
     WrongAnswer("tools outside the trace", use(call=lambda desk: desk.harbour.call),
                 "requirement trace: the trace does not contain the call of"),
-    WrongAnswer("no limits", use(within=_uncaught), "requirement budget: `usage` reports 0 calls"),
+    WrongAnswer("no limits", use(within=_uncaught), "0 of 24 ... requirement trace: the store has no trace"),
     WrongAnswer("wasteful", use(within=_reckless), "requirement budget: 8 calls"),
     WrongAnswer("trace not named", use(finish=lambda reply: replace(reply, trace="")),
                 "requirement trace: the store has no trace ''"),
@@ -220,9 +227,18 @@ def expect_contract(build_office: Callable[[Desk], Office]) -> None:
 
 
 @exercise("5.6", wrong=MISTAKES)
-def check_office(build_office: Callable[[Desk], Office]) -> str:
-    """Judge `build_office(desk)` with perfect models, then with the miniatures."""
-    expect_contract(build_office)
+def check_office(build_office: Callable[[Desk], Office]) -> tuple[str, float]:
+    """Judge `build_office(desk)` with perfect models, then with the miniatures.
+
+    A grader scores the hidden cases in any event, so that an office gets points for its parts.
+    """
+    try:
+        expect_contract(build_office)
+    except NotYet as problem:
+        if hidden_seed() == VISIBLE:
+            raise
+        results = run_suite(build_office, draw_suite(hidden_seed()), models())
+        raise NotYet(str(problem), points(results)) from None
     results = run_suite(build_office, draw_suite(hidden_seed()), models())
     passed = [result.passed for result in results]
     kind = "visible" if hidden_seed() == VISIBLE else "hidden"
@@ -231,8 +247,11 @@ def check_office(build_office: Callable[[Desk], Office]) -> str:
         "their requirements"
     )
     if sum(passed) < NEEDED * len(passed):
-        raise NotYet(f"{summary}; {NEEDED:.0%} of the cases are needed. {failures(results)[0]}")
-    return f"{summary}."
+        raise NotYet(
+            f"{summary}; {NEEDED:.0%} of the cases are needed. {failures(results)[0]}",
+            points(results),
+        )
+    return f"{summary}.", points(results)
 
 
 def table(results: Sequence[Result]) -> list[list[str]]:

@@ -18,7 +18,7 @@ REFERENCES: dict[str, tuple[Callable, ...]] = {
     "5.1": (ex_5_1_route.reference_to_english, ex_5_1_route.reference_route),
     "5.2": (ex_5_2_tools.reference_carry_out,),
     "5.3": (ex_5_3_rules.reference_answer_rules,),
-    "5.4": (ex_5_4_media.reference_form_request, ex_5_4_media.reference_call_request),
+    "5.4": (ex_5_4_media.reference_form_call, ex_5_4_media.reference_radio_call),
     "5.5": (ex_5_5_limits.reference_guard, ex_5_5_limits.reference_within),
 }
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from openmodels import tables
 from openmodels.exercises.lab5.cases import KINDS, VISIBLE, Case, Suite
 from openmodels.exercises.lab5.requirements import REQUIREMENTS, Record, Result, score
 from openmodels.minis.evaluate import score as wilson
@@ -126,6 +127,11 @@ def by_kind(results: Sequence[Result]) -> list[list[str]]:
     for kind in KINDS:
         rows.append([kind, share(r.passed for r in results if r.case.kind == kind)])
     return [*rows, ["all", share(r.passed for r in results)]]
+
+
+def show(*tables_: list[list[str]]) -> None:
+    """Print tables, an empty line between them."""
+    print("\n\n".join(tables.as_text(rows) for rows in tables_))
 
 
 def failures(results: Sequence[Result]) -> list[str]:
