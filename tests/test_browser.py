@@ -81,6 +81,7 @@ WIDGET_CELLS = {
     "DrawingPad": "widgets.DrawingPad()",
     "ErrorAnalysis": "widgets.ErrorAnalysis([dict.fromkeys(('id', 'input', 'output', 'target'), "
     "'a')], 'notes.json', ['wrong'])",
+    "OfficeDesk": "widgets.OfficeDesk(lambda request, approve: None)",
 }
 TABLE_CELLS = ("doctor.table()", "minis.scores('mini-qwen')", "check.progress()")
 SLIDER_COUNT, TABLE_COUNT = 8, 11

@@ -35,6 +35,7 @@ _MODULES = {
     "DrawingPad": "drawing_pad",
     "Approval": "approval",
     "ErrorAnalysis": "error_analysis",
+    "OfficeDesk": "office_desk",
 }
 __all__ = sorted(_MODULES)
 

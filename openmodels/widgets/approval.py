@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 
 from openmodels.widgets.controls import status
+from openmodels.widgets.plain_text import call_line
 from openmodels.workflows.tools import Call
 
 
@@ -23,19 +24,23 @@ def call_text(call: Call) -> str:
         return f"{call.name}({call.arguments!r})"
     if not isinstance(arguments, dict):
         return f"{call.name}({call.arguments!r})"
-    fields = (f"{name}={json.dumps(value)}" for name, value in arguments.items())
-    return f"{call.name}({', '.join(fields)})"
+    return call_line(call.name, arguments)
 
 
 class Approval(ipywidgets.VBox):
     """A row per pending call: the call, the buttons Approve and Deny, and what was decided.
 
-    calls: e.g. the `pending` of a run. A decision can be changed until the calls run. Where no
-    kernel runs, the calls remain as text.
+    calls: e.g. the `pending` of a run. on_decision: called with the call and the decision at each
+    click. A decision can be changed until the calls run. Where no kernel runs, the calls remain as
+    text.
     """
 
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.calls = list(calls)
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        on_decision: Callable[[Call, bool], object] | None = None,
+    ) -> None:
+        self.calls, self.on_decision = list(calls), on_decision
         self._decisions: dict[str, bool] = {}
         self.words = ipywidgets.HTML()
         super().__init__([*map(self._row, self.calls), self.words])
@@ -58,6 +63,8 @@ class Approval(ipywidgets.VBox):
         def decide(_button: object) -> None:
             self._decisions[call.id] = decision
             self._update()
+            if self.on_decision is not None:
+                self.on_decision(call, decision)
 
         button.on_click(decide)
         return button

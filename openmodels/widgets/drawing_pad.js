@@ -1,4 +1,7 @@
 // The drawing pad's half in the browser. It sends PNG bytes; the Python half checks them.
+import { element } from "./element.js";
+import { pngOf, readPicture } from "./pictures.js";
+
 const BRUSHES = { small: 4, medium: 10, large: 22 };
 const TOOLS = { brush: "Brush", fill: "Fill", flag: "Flag stamp" };
 const FLAG = { width: 44, height: 32, edge: "rgb(60, 60, 60)" };
@@ -8,12 +11,6 @@ const STEP = 7; // pixels of one arrow key
 const TOLERANCE = 12; // per channel, of a fill
 
 let padCount = 0;
-
-function element(name, properties = {}, parent = null) {
-  const node = Object.assign(document.createElement(name), properties);
-  if (parent) parent.append(node);
-  return node;
-}
 
 const css = (rgb) => `rgb(${rgb.join(", ")})`;
 
@@ -277,37 +274,22 @@ class Pad {
   async loadFile(file) {
     this.file.value = "";
     if (!file) return;
-    const limits = this.model.get("limits");
-    if (!["image/png", "image/jpeg"].includes(file.type)) {
-      this.message.textContent = "Choose a PNG or JPEG file.";
-      return;
-    }
-    if (file.size > limits.bytes) {
-      this.message.textContent = `The file is larger than ${limits.bytes / 1e6} MB.`;
-      return;
-    }
-    let bitmap;
+    let picture;
     try {
-      bitmap = await createImageBitmap(file);
-    } catch {
-      this.message.textContent = "The browser cannot read this picture: the file is damaged.";
+      picture = await readPicture(file, this.model.get("limits"));
+    } catch (error) {
+      this.message.textContent = error.message;
       return;
     }
     this.message.textContent = "";
     this.remember();
-    const scale = Math.min(1, limits.side / Math.max(bitmap.width, bitmap.height));
-    const sides = [bitmap.width, bitmap.height].map((s) => Math.max(1, Math.round(s * scale)));
-    this.resize(...sides);
-    this.context.fillStyle = "white"; // where the picture is transparent
-    this.context.fillRect(0, 0, ...sides);
-    this.context.imageSmoothingQuality = "high";
-    this.context.drawImage(bitmap, 0, 0, ...sides);
+    this.resize(picture.width, picture.height);
+    this.context.drawImage(picture, 0, 0);
     this.send();
   }
 
   async bytes() {
-    const blob = await new Promise((done) => this.canvas.toBlob(done, "image/png"));
-    return new DataView(await blob.arrayBuffer());
+    return new DataView(await pngOf(this.canvas));
   }
 
   fingerprint(view) {

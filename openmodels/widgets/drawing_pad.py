@@ -3,78 +3,32 @@
     pad = widgets.DrawingPad(ask)  # ask(png, question) returns the answer's text
 
 draws in the browser (drawing_pad.js) and needs nothing from a network. What the browser sends is
-checked here before anything uses it.
+checked (uploads.py) before anything uses it.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import io
-import struct
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from openmodels.harbour.pictures import COLOURS, SEA
+from openmodels.widgets.scripts import script
+from openmodels.widgets.uploads import MAX_SIDE
+from openmodels.widgets.uploads import decode_png as decode
+from openmodels.widgets.uploads import encode_png as encode
 
 SIZE = (168, 112)  # pixels of an empty pad: width, height
-MAX_SIDE = 448  # pixels; the browser scales a loaded picture down to this
-MAX_BYTES = 2_000_000  # of a PNG from the browser
 MAX_FILE_BYTES = 20_000_000  # of a file that the browser reads
 MAX_QUESTION = 300  # characters
-PNG = b"\x89PNG\r\n\x1a\n"
-SIZE_END = 24  # bytes of a PNG after which its width and height are known
 QUESTION = "How many flags are there?"
 Ask = Callable[[bytes, str], str]
-
-
-def decode(data: object) -> Image.Image:
-    """Return the picture in a PNG file's bytes, in RGB; transparency becomes white.
-
-    Raises ValueError, with what was wrong, for anything that is not a whole PNG of at most
-    MAX_BYTES bytes and MAX_SIDE pixels a side. The size is checked before decoding.
-    """
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise ValueError(f"the picture is {type(data).__name__}, not the bytes of a PNG file")
-    content = bytes(data)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"the picture has {len(content):,} bytes; at most {MAX_BYTES:,} are read")
-    if not content.startswith(PNG):
-        raise ValueError("the picture is not a PNG file: its first bytes are not a PNG's")
-    if len(content) < SIZE_END:
-        raise ValueError("the picture cannot be decoded: the file ends in its header")
-    width, height = struct.unpack(">II", content[SIZE_END - 8 : SIZE_END])
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        raise ValueError(
-            f"the picture has {width:,} x {height:,} pixels; from 1 to {MAX_SIDE} a side are read"
-        )
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as source:
-            rgba = source.convert("RGBA")
-    except UnidentifiedImageError as error:
-        raise ValueError("the picture cannot be decoded: its header is damaged") from error
-    # PIL raises one of these for a damaged file, depending on the place of the damage.
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, IndexError, KeyError,
-            TypeError, OverflowError) as error:  # fmt: skip
-        raise ValueError(f"the picture cannot be decoded: {str(error)[:120]}") from error
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def encode(image: Image.Image) -> bytes:
-    """Return a picture as a PNG file, scaled down to at most MAX_SIDE pixels a side."""
-    if max(image.size) > MAX_SIDE:
-        image = image.copy()
-        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
-    output = io.BytesIO()
-    image.convert("RGB").save(output, "PNG")
-    return output.getvalue()
 
 
 def _from_browser(value: object, pad: DrawingPad) -> bytes:
@@ -97,7 +51,7 @@ class DrawingPad(anywidget.AnyWidget):
         message: what went wrong last, or "".
     """
 
-    _esm = Path(__file__).with_suffix(".js")
+    _esm = script("drawing_pad")
     _css = Path(__file__).with_suffix(".css")
 
     picture = traitlets.Bytes().tag(sync=True, from_json=_from_browser)

@@ -1,13 +1,9 @@
 // The browser's half of the error analysis. All texts are set as text, never as HTML; the Python
 // half checks what it is sent, and stores it.
+import { element } from "./element.js";
+
 const TEXTS = { input: "Input", output: "Output", target: "Target" };
 const NOTE_DELAY = 400; // milliseconds after the last key until a note is sent
-
-function element(name, properties = {}, parent = null) {
-  const node = Object.assign(document.createElement(name), properties);
-  if (parent) parent.append(node);
-  return node;
-}
 
 class Analysis {
   constructor(model, root) {

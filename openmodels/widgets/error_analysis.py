@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from openmodels import files
 from openmodels.paths import ROOT
+from openmodels.widgets.scripts import script
 
 FIELDS = ("id", "input", "output", "target")  # of a trace
 MAX_TRACES = 200
@@ -130,7 +131,7 @@ class ErrorAnalysis(anywidget.AnyWidget):
         message: why the last change was not stored, or "".
     """
 
-    _esm = Path(__file__).with_suffix(".js")
+    _esm = script("error_analysis")
     _css = Path(__file__).with_suffix(".css")
 
     traces = traitlets.List().tag(sync=True)

@@ -9,8 +9,11 @@ import anywidget
 import numpy as np
 import traitlets
 
+from openmodels.widgets.scripts import script
+from openmodels.widgets.uploads import MAX_WAV_BYTES as MAX_BYTES
+from openmodels.widgets.uploads import decode_wav as decode
+
 LONGEST = 30.0  # seconds: a Whisper encoder's window
-MAX_BYTES = 8_000_000  # of a WAV file; a Jupyter server refuses messages above 10 MB
 MAX_ANSWER = 2_000  # characters of an answer that are shown
 HELP = "Record a sentence, or load a WAV file."
 
@@ -23,7 +26,7 @@ class SoundRecorder(anywidget.AnyWidget):
     Bytes from the page are checked like any other file. The sound is not stored in the notebook.
     """
 
-    _esm = Path(__file__).with_suffix(".js")
+    _esm = script("sound_recorder")
     _css = Path(__file__).with_suffix(".css")
     longest = traitlets.Float(LONGEST, read_only=True).tag(sync=True)
     max_bytes = traitlets.Int(MAX_BYTES, read_only=True).tag(sync=True)
@@ -85,23 +88,3 @@ class SoundRecorder(anywidget.AnyWidget):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         data["text/plain"] = text
         return bundle
-
-
-def decode(content: bytes | memoryview) -> np.ndarray:
-    """Return a WAV file's samples at 16 kHz, float32 from -1 to 1, shape (samples,).
-
-    Channels are averaged. Raises ValueError for more than MAX_BYTES bytes, for anything but WAV,
-    and for a damaged, empty or too long sound.
-    """
-    from openmodels.serving import media, wav  # they load torch
-    from openmodels.serving.model_store import ApiError
-
-    if (size := memoryview(content).nbytes) > MAX_BYTES:
-        raise ValueError(f"it has {size / 1e6:.1f} MB, and at most {MAX_BYTES / 1e6:g} MB fit")
-    content = bytes(content)
-    try:
-        if media.capability_of(content) != media.AUDIO:
-            raise ValueError("it is a picture, and a WAV file is needed")
-        return wav.decode(content)
-    except ApiError as error:
-        raise ValueError(str(error)) from error

@@ -51,3 +51,15 @@ def test_without_a_kernel_the_calls_remain_as_text():
     text = Approval([BOOK])._repr_mimebundle_()["text/plain"]
     assert text == 'waits for approval: book_berth(ship="Heron", nights=3)'
     assert Approval([])._repr_mimebundle_()["text/plain"] == "no call waits"
+
+
+def test_chinese_arguments_are_readable_and_hidden_characters_are_not_hidden():
+    call = Call("c", "send_message", '{"to": "麦穗", "text": "a\\u202eb\\u200b\\nc"}', "k")
+    assert call_text(call) == 'send_message(to="麦穗", text="a\\u202eb\\u200b\\nc")'
+
+
+def test_a_decision_is_reported_at_once():
+    decisions = []
+    widget = Approval([BOOK, PAY], on_decision=lambda *decision: decisions.append(decision))
+    click(widget, 1, "Deny")
+    assert decisions == [(PAY, False)]

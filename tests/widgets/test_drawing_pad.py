@@ -15,7 +15,8 @@ from PIL import Image
 from test_browser import address, course, page  # noqa: F401
 
 from openmodels.widgets import DrawingPad, drawing_pad
-from openmodels.widgets.drawing_pad import MAX_BYTES, MAX_QUESTION, MAX_SIDE, decode, encode
+from openmodels.widgets.drawing_pad import MAX_QUESTION
+from openmodels.widgets.uploads import MAX_PNG_BYTES, MAX_SIDE, PNG, decode_png, encode_png
 
 RED = (215, 45, 40)
 
@@ -33,7 +34,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def png_of_chunks(width: int, height: int, data: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    return drawing_pad.PNG + body
+    return PNG + body
 
 
 def jpeg() -> bytes:
@@ -49,11 +50,11 @@ HOSTILE = {
     "empty": (b"", "not a PNG file"),
     "JPEG": (jpeg(), "not a PNG file"),
     "script": (b"<svg onload=alert(1)>", "not a PNG file"),
-    "only a signature": (drawing_pad.PNG, "ends in its header"),
-    "no header": (drawing_pad.PNG + bytes(8) + b"\0\0\0\x10" * 2 + bytes(9), "header"),
+    "only a signature": (PNG, "ends in its header"),
+    "no header": (PNG + bytes(8) + b"\0\0\0\x10" * 2 + bytes(9), "header"),
     "cut": (png((200, 200), colour="blue")[:-30], "cannot be decoded"),
     "damaged": (png()[:40] + b"\0" * 20 + png()[60:], "cannot be decoded"),
-    "too many bytes": (drawing_pad.PNG + bytes(MAX_BYTES), "at most 2,000,000"),
+    "too many bytes": (PNG + bytes(MAX_PNG_BYTES), "at most 2,000,000"),
     "too wide": (png((MAX_SIDE + 1, 10)), "449 x 10 pixels; from 1 to 448"),
     "huge, few bytes": (png_of_chunks(60_000, 60_000, b""), "60,000 x 60,000 pixels"),
     "no pixels": (png_of_chunks(0, 0, b""), "0 x 0 pixels"),
@@ -72,7 +73,7 @@ def pad():
 @pytest.mark.parametrize(("value", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_a_broken_picture_is_a_clear_error(value, message):
     with pytest.raises(ValueError, match=message):
-        decode(value)
+        decode_png(value)
 
 
 @pytest.mark.parametrize("value", [v for v, _ in HOSTILE.values()], ids=HOSTILE)
@@ -139,9 +140,9 @@ def test_python_can_load_a_picture_and_must_load_a_whole_one(pad):
 
 
 def test_transparency_becomes_white():
-    assert decode(png(mode="RGBA", colour=(255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert decode_png(png(mode="RGBA", colour=(255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
     grey = png(mode="I;16", colour=0)
-    assert decode(grey).mode == "RGB"
+    assert decode_png(grey).mode == "RGB"
 
 
 def test_a_pad_without_a_model_offers_no_ask_button():
@@ -172,8 +173,8 @@ def test_script_and_style_are_in_the_widget_and_load_nothing(pad):
 
 def test_a_large_picture_stays_below_the_limit():
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
-    data = encode(Image.fromarray(noise))
-    assert len(data) < MAX_BYTES and max(decode(data).size) == MAX_SIDE
+    data = encode_png(Image.fromarray(noise))
+    assert len(data) < MAX_PNG_BYTES and max(decode_png(data).size) == MAX_SIDE
 
 
 # --- In a browser ---------------------------------------------------------------------------------
