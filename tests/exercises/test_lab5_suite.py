@@ -176,3 +176,18 @@ def test_a_call_has_one_of_four_states():
     assert Reply("Good morning.").sources == ()
     with pytest.raises(ValueError, match="denied"):
         Call("tide", {}, state="lost")
+
+
+def test_a_desk_gets_an_office_whose_traces_it_can_open(tmp_path):
+    visible = draw_suite(VISIBLE)
+    models = perfect_models(visible.cases[0])
+    shown = suite.open_office(office.reference_build_office, visible, models, tmp_path / "desk")
+    reply = shown(visible.cases[0].request, lambda name, arguments: False)
+    assert suite.trace_spans(shown.traces, reply.trace)
+
+    def unwritten(desk):
+        raise NotImplementedError
+
+    unfinished = suite.open_office(unwritten, visible, models, tmp_path / "desk")
+    with pytest.raises(NotImplementedError):
+        unfinished(visible.cases[0].request, lambda name, arguments: False)

@@ -21,7 +21,7 @@ from openmodels.minis.evaluate import score as wilson
 from openmodels.workflows import trace
 from openmodels.workflows.calls import count_usage
 from openmodels.workflows.office_kit import Archive, Desk, Models, sentences
-from openmodels.workflows.office_request import Office, Reply
+from openmodels.workflows.office_request import Approve, Office, Reply, Request
 
 HIDDEN_SEED = "OPENMODELS_HIDDEN_SEED"  # set by tools/grade.py
 WORKERS = 6  # cases at the same time
@@ -59,6 +59,25 @@ def run_suite(
             with ThreadPoolExecutor(workers) as pool:
                 records = list(pool.map(run, chosen))
     return [score(case, record) for case, record in zip(chosen, records, strict=True)]
+
+
+def open_office(build: Build, suite: Suite, models: Models, folder: Path) -> Office:
+    """Return an office for `widgets.OfficeDesk`, in the harbour of the suite's first case.
+
+    build: called for each request, so that an office that is not written yet answers with its
+    error. folder: gets the file of traces, which the office names in its attribute `traces`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "traces.db"
+    archive = Archive(sentences(d for d in suite.documents if d.kind == "rules"))
+    harbour = suite.cases[0].open_harbour()
+    desk = models.desk(harbour, archive, trace.Recorder(path))
+
+    def office(request: Request, approve: Approve) -> Reply:
+        return build(desk)(request, approve)
+
+    office.traces = path
+    return office
 
 
 def run_case(build: Build, desk: Desk, case: Case, documents: dict, path: Path) -> Record:
