@@ -59,7 +59,8 @@ class Office:
     """A solver: answers from passages, with citations. Its fields are what a change may touch.
 
     system: the system prompt; None sends none. shuffle: the passages are sent in another order.
-    renumber: the citations in the answer get the passages' original numbers again.
+    renumber: the citations in the answer get the passages' original numbers again. first: only so
+    many passages are sent, the first ones; by default all.
     """
 
     client: openai.OpenAI
@@ -69,10 +70,14 @@ class Office:
     max_tokens: int = LONGEST
     shuffle: bool = False
     renumber: bool = True
+    first: int | None = None
 
     def __call__(self, sample: Sample) -> str:
         """Return the model's answer to a sample of `office_dataset`."""
         prompt, numbers = shuffled(sample) if self.shuffle else (sample.input, {})
+        if self.first is not None:
+            *passages, question = prompt.split("\n")
+            prompt = "\n".join([*passages[: self.first], question])
         options: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         answer = calls.ask(self.client, self.model, prompt, self.system, **options)
         if self.renumber:

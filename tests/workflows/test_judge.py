@@ -138,6 +138,17 @@ def test_a_shuffle_is_harmless_only_with_the_right_numbers():
     assert sum(scores.values()) < 0.75 * len(scores)
 
 
+def test_a_fault_sends_only_the_first_passages():
+    sample = eval_tasks.office_dataset(1, seed=2).samples[0]
+    *passages, question = sample.input.split("\n")
+    sent = []
+    client = client_of(lambda messages: sent.append(messages[-1]["content"]) or "no")
+    for first in (1, 2, None):
+        eval_tasks.Office(client, "m", first=first)(sample)
+    expected = [[*passages[:count], question] for count in (1, 2, len(passages))]
+    assert [text.split("\n") for text in sent] == expected
+
+
 # --- Agreement and correction ---------------------------------------------------------------------
 
 
