@@ -357,8 +357,9 @@ class Stream:
         if self.rng.random() < (recipe.first_drill_share if level < 1 else recipe.drill_share):
             if recipe.acts:
                 return self._citing(level)
+            length = self.rng.randint(32, recipe.lengths[0])
             drill = self.rng.choice((recall, binding))
-            return drill(self.rng, VOCABULARY, self.rng.randint(32, recipe.lengths[0]))
+            return drill(self.rng, VOCABULARY, length)
         if self.picture_mix and self.rng.random() < self.picture_share:
             task = self.rng.choices(list(self.picture_mix), list(self.picture_mix.values()))[0]
             sighting = getattr(self.window, task)()
