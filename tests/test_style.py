@@ -144,6 +144,14 @@ def course_files() -> list[Path]:
     return [path for path, parts in below if parts[0] != "build" and parts[0][0] != "."]
 
 
+def test_no_ignored_file_is_tracked():
+    folders = {folder for path in course_files() for folder in path.relative_to(ROOT).parts[:-1]}
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert "__pycache__/" in ignored
+    if (ROOT / ".git").exists():  # a zip file's folder has what running the course adds
+        assert not folders & {line.rstrip("/") for line in ignored}
+
+
 def test_nothing_is_pickled():
     files = course_files()
     assert ROOT / "start.py" in files

@@ -110,3 +110,23 @@ def line_of(error: Exception, function: Callable) -> str:
         if code and frame.filename == code.co_filename and frame.line
     ]
     return f" in line {frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
+
+
+def raise_again(run: Callable, function: Callable, name: str, case: Case, why: str) -> None:
+    """Call `run` with a case's arguments, and raise NotYet for the error that it raises.
+
+    The message has the line of the learner's function, and `why` or else the case's hint. An
+    unwritten function's error, and one that `check` explains better, are raised as they are.
+    """
+    try:
+        run(*case.arguments)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        if why in ("", case.hint) and isinstance(error, (AttributeError, NameError, TypeError)):
+            raise
+        place = line_of(error, function)
+        raise NotYet(
+            f"{case.what}: `{name}` raises {type(error).__name__} ({error}){place}. "
+            f"{why or case.hint}".strip()
+        ) from error

@@ -1,7 +1,8 @@
 """Mail as an office shows it to a model that must not obey it: delimited, marked or replaced.
 
 `workflows.injection` measures these forms. A model that never met one of them loses most of its
-use, so an assistant is trained on them; the attacks themselves are held out.
+utility, so an assistant is trained on them. Attacks that imitate a user or close the mail are held
+out; mail that asks for something is not.
 """
 
 from __future__ import annotations

@@ -114,6 +114,14 @@ def paired_interval(new: Sequence[bool], old: Sequence[bool]) -> tuple[float, fl
     return share - old_share, share - old_share - down, share - old_share + up
 
 
+def verdict(
+    interval: tuple[float, float, float], higher: str = "better", lower: str = "worse"
+) -> str:
+    """Return what a paired interval shows: `higher`, `lower`, or "not clear" if it contains 0."""
+    _, low, high = interval
+    return higher if low > 0 else lower if high < 0 else "not clear"
+
+
 def _paired_width(first: float, second: float, phi: float) -> float:
     return sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
 

@@ -1,6 +1,6 @@
 """The desk of the harbour office: everything that an office may use to answer one request.
 
-desk = open_desk(harbour, documents, recorder)
+desk = connect_models().desk(harbour, archive, recorder)
 office = build_office(desk)
 office(Request("What does a rope cost at the chandlery?"), approve)
 """
@@ -17,7 +17,7 @@ from typing import Any
 import openai
 
 from openmodels.harbour import world
-from openmodels.harbour.documents import Document, passages
+from openmodels.harbour.documents import SENTENCE_END, Document, passages
 from openmodels.harbour.office import Office as Harbour
 from openmodels.harbour.tools import OFFICE_SCHEMAS
 from openmodels.harbour.wordings import DECLARERS
@@ -134,7 +134,7 @@ def sentences(documents: Iterable[Document]) -> tuple[Source, ...]:
         Source(document.id, sentence)
         for document in documents
         for paragraph in passages(document)
-        for sentence in re.split(r"(?<=[.!?]) ", paragraph)
+        for sentence in SENTENCE_END.split(paragraph)
     )
 
 
@@ -144,7 +144,7 @@ class Desk:
 
     client, model: the language model. see, hear: take a PNG or WAV file and a question, and return
     the text of the vision or the audio model. harbour: the simulated harbour whose tools `call`
-    runs. archive: the customs rules. recorder: stores traces. trace_file: where.
+    runs. archive: the customs rules. recorder: stores traces.
     """
 
     client: openai.OpenAI
@@ -176,7 +176,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class Models:
-    """Connections to the three models of an office; each desk gets a client of its own."""
+    """Connections to the three models of an office; each desk gets its own client."""
 
     client: openai.OpenAI
     model: str

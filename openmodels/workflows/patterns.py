@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import openai
 
 from openmodels.minis.evaluate import Score, score
-from openmodels.minis.stats import paired_interval
+from openmodels.minis.stats import paired_interval, verdict
 from openmodels.workflows.calls import DEFAULTS, count_usage
 from openmodels.workflows.pattern_tasks import Task
-from openmodels.workflows.structured import points, verdict
+from openmodels.workflows.structured import points
 
 WORKERS = 8  # tasks in flight; the course's server generates them in one batch
 Item = TypeVar("Item")

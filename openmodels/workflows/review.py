@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from openmodels.minis.evaluate import score
-from openmodels.minis.stats import paired_interval
+from openmodels.minis.stats import paired_interval, verdict
 
 
 class Point(NamedTuple):
@@ -39,9 +39,8 @@ def difference(new: Sequence[bool], old: Sequence[bool]) -> str:
     "+7 points (+3 to +12): higher". An interval that contains 0 decides nothing: "not clear".
     """
     values = paired_interval(new, old)
-    verdict = "higher" if values[1] > 0 else "lower" if values[2] < 0 else "not clear"
     points, low, high = (f"{round(100 * value):+d}" for value in values)
-    return f"{points} points ({low} to {high}): {verdict}"
+    return f"{points} points ({low} to {high}): {verdict(values, 'higher', 'lower')}"
 
 
 def compare_shares(outcomes: Mapping[str, Sequence[bool]]) -> str:

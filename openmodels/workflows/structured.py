@@ -24,7 +24,7 @@ from openmodels.harbour.desk_tasks import REPAIR_SYSTEM, problem
 from openmodels.harbour.text import ORDER_SYSTEM, Instance, assistant, held_out, system, user
 from openmodels.harbour.world import DAYS, GOODS, NAMES, some
 from openmodels.minis.evaluate import Score, score
-from openmodels.minis.stats import paired_interval
+from openmodels.minis.stats import paired_interval, verdict
 
 Message = dict[str, str]
 Schema = dict[str, Any]
@@ -375,12 +375,6 @@ def table(
 def matches(results: Sequence[Extraction], answers: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Return per letter whether its record is right; raises ValueError for unequal lengths."""
     return [result.matches(answer) for result, answer in zip(results, answers, strict=True)]
-
-
-def verdict(interval: tuple[float, float, float]) -> str:
-    """Return what a paired interval shows: "better", "worse", or "not clear" if it contains 0."""
-    _, low, high = interval
-    return "better" if low > 0 else "worse" if high < 0 else "not clear"
 
 
 def points(new: Sequence[bool], old: Sequence[bool]) -> str:

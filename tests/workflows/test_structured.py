@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from openmodels.harbour.text import held_out
 from openmodels.harbour.world import DAYS, GOODS
+from openmodels.minis import stats
 from openmodels.workflows import structured
 from openmodels.workflows.structured import Extraction, Extractor
 
@@ -231,7 +232,8 @@ def test_points_state_the_paired_interval():
     assert structured.points(new, old) == "+20.0 points (+5.6 to +32.9), better"
     assert structured.points(old, new).endswith(", worse")
     assert structured.points(new, new).endswith(", not clear")
-    assert structured.verdict((0.1, 0.0, 0.2)) == "not clear"
+    assert stats.verdict((0.1, 0.0, 0.2)) == "not clear"
+    assert stats.verdict((0.1, 0.01, 0.2), "higher", "lower") == "higher"
 
 
 def test_the_cheapest_method_is_not_clearly_worse():

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from openmodels.check import NotYet, WrongAnswer, exercise
-from openmodels.exercises.cases import Case, line_of, name_mistake, result_of
+from openmodels.exercises.cases import Case, name_mistake, raise_again, result_of
 from openmodels.exercises.known_mistakes import pair_answers
 from openmodels.harbour.text import INTENTS, instances
 
@@ -509,7 +509,7 @@ ROUTE_CASES = [
     Case("no rules", (Script(("High tide", "My order"), ("tide", "order"), rules=()),)),
     Case("no requests", (Script(()),), "Return an empty list."),
     Case("equal requests", (Script(("Hello", "Hello"), ("hours", "berth")),),
-         "Each request has a route and, if it is unclear, a call of its own."),
+         "Each request has its own route and, if it is unclear, its own call."),
 ]  # fmt: skip
 
 
@@ -553,7 +553,8 @@ def _expect(
             function(*case.arguments)  # raises again, from the learner's own line
         why = name_mistake(function, cases, number, mistakes) or case.hint
         if state == "error":
-            _raise_again(function, name, case, why)
+            learners = function.args[0] if isinstance(function, partial) else function
+            raise_again(function, learners, name, case, why)
         if isinstance(result, Run) and result.changed:
             why = "You change the requests or the rules: the caller still needs them."
         raise NotYet(
@@ -566,20 +567,6 @@ def _describe(result: Any) -> str:
     if isinstance(result, Run):
         return f"{result.routes!r} with {len(result.queries)} calls"
     return repr(dict(sorted(result.items()))) if isinstance(result, dict) else repr(result)
-
-
-def _raise_again(function: Callable, name: str, case: Case, why: str) -> None:
-    """Raise NotYet for a call that raises an error, with the line of the learner's code."""
-    learners = function.args[0] if isinstance(function, partial) else function
-    try:
-        function(*case.arguments)
-    except Exception as error:
-        if why == case.hint and isinstance(error, (AttributeError, NameError, TypeError)):
-            raise
-        place = line_of(error, learners)
-        raise NotYet(
-            f"{case.what}: `{name}` raises {type(error).__name__} ({error}){place}. {why}".strip()
-        ) from error
 
 
 @exercise(

@@ -16,7 +16,7 @@ from openai.types.chat.chat_completion import Choice
 from pydantic import BaseModel, ValidationError
 
 from openmodels.check import NotYet, WrongAnswer, exercise
-from openmodels.exercises.cases import Case, line_of, name_mistake, result_of
+from openmodels.exercises.cases import Case, name_mistake, raise_again, result_of
 from openmodels.exercises.lab4.scripted_replies import (
     BOTH,
     BROKEN,
@@ -462,7 +462,7 @@ def _expect_script(get_record: Callable, case: Case) -> None:
     runs = [replace(m, answer=partial(run_script, m.answer)) for m in MISTAKES]
     why = name_mistake(runner, SCRIPTS, number, runs)
     if state == "error":
-        _raise_again(runner, get_record, case, why)
+        raise_again(runner, get_record, "get_record", case, why)
     if result.changed:
         why = why or "`get_record` changes the caller's messages: work on a copy."
     raise NotYet(
@@ -473,20 +473,6 @@ def _expect_script(get_record: Callable, case: Case) -> None:
 
 def _same_types(run: Run, expected: Run) -> bool:
     return [type(part) for part in run.result] == [type(part) for part in expected.result]
-
-
-def _raise_again(runner: Callable, get_record: Callable, case: Case, why: str) -> None:
-    """Raise NotYet for a call that raises an error, with the line of the learner's code."""
-    try:
-        runner(*case.arguments)
-    except Exception as error:
-        place = line_of(error, get_record)
-        if not why and isinstance(error, (AttributeError, NameError, TypeError)):
-            raise
-        raise NotYet(
-            f"{case.what}: `get_record` raises {type(error).__name__} ({error}){place}. "
-            f"{why or case.hint}".strip()
-        ) from error
 
 
 @exercise("4.2", wrong=[

@@ -14,7 +14,7 @@ from typing import Any
 from openai.types.chat import ChatCompletionMessage
 
 from openmodels.check import NotYet, WrongAnswer, exercise
-from openmodels.exercises.cases import Case, line_of, name_mistake, result_of
+from openmodels.exercises.cases import Case, name_mistake, raise_again, result_of
 from openmodels.exercises.lab4.scripted_tools import (
     Run,
     Script,
@@ -463,7 +463,7 @@ MISTAKES = [
     WrongAnswer("the latest id", LatestId(),
                 "All results have the same tool_call_id. Each result has the id of its call."),
     WrongAnswer("one message for all", OneMessage(),
-                "You put all results into one message. Each call gets a message of its own."),
+                "You put all results into one message. Each call gets its own message."),
     WrongAnswer("reversed", Reversed(),
                 "You run the calls of a message in another order."),
     WrongAnswer("a Python text", PythonText(),
@@ -567,10 +567,10 @@ SCRIPTS = [
          "The model reads {\"error\": a text that is not blank}."),
     Case("two equal bookings in one message",
          _script([book("a"), book("b")], "Two berths."),
-         "Each call has a key of its own."),
+         "Each call has its own key."),
     Case("two bookings with the same id in two steps",
          _script([book("call_0")], [book("call_0", "Gull")], "Two berths."),
-         "The model's id is not unique: choose a key of your own."),
+         "The model's id is not unique: choose your own key."),
     Case("a failed call before another one",
          _script([send("a"), price("b")], "11 coins.", faults={"send_message": ("refused",)}),
          "Each call of a message gets a result."),
@@ -614,7 +614,7 @@ def _expect_script(run_loop: Callable, case: Case) -> None:
     runs = [replace(m, answer=partial(run_script, m.answer)) for m in MISTAKES]
     why = name_mistake(runner, SCRIPTS, number, runs)
     if state == "error":
-        _raise_again(runner, run_loop, case, why)
+        raise_again(runner, run_loop, "run_loop", case, why)
     if result.changed:
         why = why or "`run_loop` changes the caller's messages: work on a copy."
     if result.shared:
@@ -623,20 +623,6 @@ def _expect_script(run_loop: Callable, case: Case) -> None:
         f"{case.what}: {_describe(result)}. Expected: {_describe(expected)}. "
         f"{why or case.hint}".strip()
     )
-
-
-def _raise_again(runner: Callable, run_loop: Callable, case: Case, why: str) -> None:
-    """Raise NotYet for a call that raises an error, with the line of the learner's code."""
-    try:
-        runner(*case.arguments)
-    except Exception as error:
-        place = line_of(error, run_loop)
-        if not why and isinstance(error, (AttributeError, NameError, TypeError)):
-            raise
-        raise NotYet(
-            f"{case.what}: `run_loop` raises {type(error).__name__} ({error}){place}. "
-            f"{why or case.hint}".strip()
-        ) from error
 
 
 @exercise("4.3", wrong=[

@@ -7,8 +7,8 @@ from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.cases import Case
+from openmodels.exercises.contracts import Contract, shorten
 from openmodels.exercises.known_mistakes import pair_answers
-from openmodels.exercises.lab4.contracts import Contract, shorten
 
 Scores = list[tuple[str, float]]
 Part = Callable[[str, int], Scores]

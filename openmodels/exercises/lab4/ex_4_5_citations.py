@@ -7,7 +7,7 @@ from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract, describe_difference
+from openmodels.exercises.contracts import Contract, describe_difference
 from openmodels.exercises.lab4.number_words import NUMBER, read_numbers, values_of_words
 
 Judge = Callable[[str, str], bool]

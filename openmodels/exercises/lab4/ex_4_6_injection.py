@@ -7,7 +7,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract, shorten
+from openmodels.exercises.contracts import Contract, shorten
 
 Allow = Callable[[dict, dict, dict], tuple[bool, str]]
 

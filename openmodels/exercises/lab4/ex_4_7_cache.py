@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from openai.types.chat import ChatCompletion
 
 from openmodels.check import NotYet, WrongAnswer, exercise
-from openmodels.exercises.cases import Case, line_of, name_mistake, result_of
+from openmodels.exercises.cases import Case, name_mistake, raise_again, result_of
 from openmodels.exercises.known_mistakes import pair_answers
 from openmodels.exercises.lab4.cache_keys import (
     BASE,
@@ -262,8 +262,8 @@ CACHE_MISTAKES = [
     WrongAnswer("no digest for the key", NoDigest(),
                 "`cached` does not pass the digest on: new weights get the answers of the old "
                 "ones."),
-    WrongAnswer("a key of its own", KeyIsText(),
-                "`cached` has a key of its own: use `cache_key(request, digest)`."),
+    WrongAnswer("a separate key", KeyIsText(),
+                "`cached` has a separate key: use `cache_key(request, digest)`."),
     WrongAnswer("the latest response only", LatestOnly(),
                 "You remove other responses from the store."),
 ]  # fmt: skip
@@ -359,7 +359,7 @@ STEPS = [
     Case("the same request twice", ((Step(BASE), Step(BASE)),),
          "The second response comes from the store."),
     Case("two requests in turn", ((Step(BASE), Step(OTHER), Step(BASE), Step(OTHER)),),
-         "Each request has a response of its own."),
+         "Each request has its own response."),
     Case("requests that differ in an earlier message",
          ((Step(BASE), Step(OTHER)),), "Use `cache_key`."),
     Case("a request with every kind of field", ((Step(FULL), Step(FULL | {"user": "otto"})),),
@@ -418,7 +418,7 @@ def _expect_keys(cache_key: Callable) -> None:
         keys = [replace(m, answer=partial(relate, m.answer)) for m in KEY_MISTAKES]
         why = name_mistake(runner, KEY_CASES, number, keys) or case.hint
         if state == "error":
-            _raise_again(runner, cache_key, "cache_key", case, why)
+            raise_again(runner, cache_key, "cache_key", case, why)
         raise NotYet(f"{case.what}: `cache_key` gives {result}, expected {expected}. {why}".strip())
 
 
@@ -441,25 +441,10 @@ def _expect_steps(cached: Callable, case: Case) -> None:
     runs = [replace(m, answer=partial(run_steps, m.answer)) for m in CACHE_MISTAKES]
     why = name_mistake(runner, STEPS, number, runs) or case.hint
     if state == "error":
-        _raise_again(runner, cached, "cached", case, why)
+        raise_again(runner, cached, "cached", case, why)
     if result.changed:
         why = "You change the caller's request: work on a copy, and add no fields."
     raise NotYet(f"{case.what}: {_describe(result)}; expected {_describe(expected)}. {why}".strip())
-
-
-def _raise_again(runner: Callable, function: Callable, name: str, case: Case, why: str) -> None:
-    """Raise NotYet for a call that raises an error, with the line of the learner's code."""
-    try:
-        runner(*case.arguments)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        place = line_of(error, function)
-        if why == case.hint and isinstance(error, (AttributeError, NameError, TypeError)):
-            raise
-        raise NotYet(
-            f"{case.what}: `{name}` raises {type(error).__name__} ({error}){place}. {why}".strip()
-        ) from error
 
 
 @exercise(

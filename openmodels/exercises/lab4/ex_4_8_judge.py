@@ -7,8 +7,8 @@ from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise
 from openmodels.exercises.cases import Case
+from openmodels.exercises.contracts import Contract, shorten
 from openmodels.exercises.known_mistakes import pair_answers
-from openmodels.exercises.lab4.contracts import Contract, shorten
 from openmodels.exercises.lab4.intervals import mean_interval, quantile, wilson
 
 Pair = tuple[str, str]  # the verdict with X as A, and the verdict with X as B

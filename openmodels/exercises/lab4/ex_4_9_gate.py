@@ -10,7 +10,7 @@ from typing import Any
 
 from openmodels.check import NotYet, WrongAnswer, exercise, expect_type
 from openmodels.exercises.cases import Case, equal
-from openmodels.exercises.lab4.contracts import Contract, describe_difference, shorten
+from openmodels.exercises.contracts import Contract, describe_difference, shorten
 
 Row = tuple[str, str, bool]  # id of the case, its kind, whether the answer was right
 Rows = list[Row]

@@ -181,7 +181,7 @@ def _is_key(key: Any) -> bool:
 
 
 def run_script(run_loop: Callable, script: Script) -> Run:
-    """Return what a loop does with a script; a second run shows whether it has keys of its own."""
+    """Return what a loop does with a script; a second run shows whether its keys differ."""
     run, keys = _run(run_loop, script)
     _, other_keys = _run(run_loop, script)
     return run._replace(shared=bool(keys & other_keys))

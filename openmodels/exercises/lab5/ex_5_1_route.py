@@ -9,7 +9,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract
+from openmodels.exercises.contracts import Contract
 from openmodels.workflows.office_kit import GLOSSARY, ROUTES
 from openmodels.workflows.office_request import Request
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract
+from openmodels.exercises.contracts import Contract
 from openmodels.exercises.lab5.requirements import NOT_DONE
 from openmodels.harbour.tools import OFFICE_SCHEMAS, WRITES
 from openmodels.workflows.agent import Message, requests, results_of
@@ -226,7 +226,7 @@ MISTAKES = [
     WrongAnswer("writes repeated", use(repeat="again"),
                 "The same write ran before: return its result again, and do not run it twice."),
     WrongAnswer("approval by name", _approving_by_name,
-                "Each write needs an approval of its own: the second one has other arguments."),
+                "Each write needs its own approval: the second one has other arguments."),
     WrongAnswer("writes compared by name", use(key=lambda name, arguments: name),
                 "Two writes are the same only if their arguments are the same too."),
     WrongAnswer("calls forgotten", use(history=lambda message, results:

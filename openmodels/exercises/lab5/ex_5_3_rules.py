@@ -9,7 +9,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract
+from openmodels.exercises.contracts import Contract
 from openmodels.exercises.lab5.requirements import REFUSAL
 from openmodels.harbour.documents import UNANSWERED
 from openmodels.workflows.office_kit import claims, subjects, topic

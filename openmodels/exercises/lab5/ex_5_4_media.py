@@ -11,7 +11,7 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract
+from openmodels.exercises.contracts import Contract
 from openmodels.harbour.world import GOODS, NAMES, SHOPS
 from openmodels.workflows.office_kit import GOODS_BY_WORD
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from openmodels.check import WrongAnswer, exercise
 from openmodels.exercises.cases import Case
-from openmodels.exercises.lab4.contracts import Contract
+from openmodels.exercises.contracts import Contract
 from openmodels.exercises.lab5.scripted import scripted_client
+from openmodels.harbour.documents import SENTENCE_END
 from openmodels.harbour.office import Office as Harbour
 from openmodels.workflows import trace
 from openmodels.workflows.calls import Budget, BudgetExceeded, Usage, ask, count_usage
@@ -28,7 +29,7 @@ FAILED = "I could not answer, because a part of the office failed."
 
 def cut_sentences(text: str) -> list[str]:
     """Return the sentences of a text."""
-    return re.split(r"(?<=[.!?]) ", text)
+    return SENTENCE_END.split(text)
 
 
 def has_marker(sentence: str, markers: Sequence[str]) -> bool:
